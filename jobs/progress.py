@@ -1,0 +1,46 @@
+"""Progress on the terminal: one bar a job, with its rate and what is left; silent where there is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+OnProgress = Callable[[int, int], None]
+"""Called with (done so far, total)."""
+
+console = Console(highlight=False)
+
+
+class _Rate(TextColumn):
+    """Items a second since the bar began."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__("")
+        self._unit = unit
+
+    def render(self, task):  # type: ignore[no-untyped-def]
+        rate = task.finished_speed or task.speed
+        return console.render_str(f"[dim]{rate:,.0f} {self._unit}/s[/]" if rate else "")
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "items") -> Iterator[OnProgress]:
+    """A bar for one job; the callable it yields takes (done, total) and may be called as often as you like."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=False) as progress:
+        task = progress.add_task(label, total=None)
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield on_progress

@@ -1,0 +1,365 @@
+"""What an item is, and the one set of rules that files and HTTP requests are held to."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import field_validator
+
+from recsys.config import Config
+from recsys.quarantine import RowRefused
+from recsys.times import STRICT, TimeFormat, TimeRules, parse_time_ms
+from recsys.types import MAX_ID_CHARACTERS
+
+MAX_TITLE_CHARACTERS = 2_000
+MAX_DESCRIPTION_CHARACTERS = 100_000
+MAX_CATEGORIES = 200
+MAX_CATEGORY_CHARACTERS = 256
+MAX_REFERENCE_CHARACTERS = 2_048
+MAX_ATTRIBUTES_BYTES = 65_536
+MAX_CATEGORY_NAMES = 512
+
+TIMESTAMP = pa.timestamp("ms", "UTC")
+ITEMS_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        ("title", pa.string()),
+        ("description", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("image", pa.string()),
+        ("audio", pa.string()),
+        ("price", pa.float64()),
+        ("available_from", TIMESTAMP),
+        ("available_until", TIMESTAMP),
+        pa.field("hidden", pa.bool_(), nullable=False),
+        ("attributes", pa.string()),  # a JSON object with sorted keys; null = none
+        ("line", pa.int64()),
+    ]
+)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+class ColumnMaps(Config):
+    """`[data.columns]`: our name = theirs. `"attributes.year" = "release_year"` (items, users) and
+    `"context.device" = "device"` (interactions) fill one key of the object."""
+
+    items: dict[str, str] = {}
+    interactions: dict[str, str] = {}
+    users: dict[str, str] = {}
+
+
+class DataConfig(Config):
+    """The `[data]` section: where the files lie and how a company's export is read.
+
+    Attributes:
+        dir: the folder, relative to the workspace.
+        items_file, interactions_file, users_file: names inside it, where they are not `items.*` and so on.
+        timezone: zone of times without one, such as "Europe/Berlin"; without it they are quarantined.
+        time_format: what a bare number counts; "rfc3339" refuses bare numbers.
+        columns: how columns are called, where not as here.
+        category_separator: splits a text of several categories.
+        image_root: the folder, relative to the items file, that image and audio paths may lie in.
+    """
+
+    dir: str = "data"
+    items_file: str | None = None
+    interactions_file: str | None = None
+    users_file: str | None = None
+    timezone: str | None = None
+    time_format: TimeFormat = "rfc3339"
+    columns: ColumnMaps = ColumnMaps()
+    category_separator: str = "|"
+    image_root: str = "."
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                ZoneInfo(name)
+            except (KeyError, ValueError, OSError):
+                raise ValueError(f"{name!r} is not a time zone; write one like Europe/Berlin or UTC") from None
+        return name
+
+    @field_validator("category_separator")
+    @classmethod
+    def _is_not_empty(cls, separator: str) -> str:
+        if not separator:
+            raise ValueError("must not be empty")
+        return separator
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogItem:
+    """One item. Absent texts, files, price and times are None.
+
+    Attributes:
+        categories: each once, in the order given.
+        image, audio: path relative to the items file, or an http(s) URL.
+        price: in the catalogue's own currency, >= 0.
+        available_from, available_until: UTC; shown from the first on, and before the second.
+        hidden: never shown, but still learned from.
+        attributes: anything else, as a JSON object.
+    """
+
+    item_id: str
+    title: str | None = None
+    description: str | None = None
+    categories: tuple[str, ...] = ()
+    image: str | None = None
+    audio: str | None = None
+    price: float | None = None
+    available_from: datetime | None = None
+    available_until: datetime | None = None
+    hidden: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, times as RFC 3339."""
+        return dict(msgspec.to_builtins(self))
+
+
+ITEM_FIELDS = tuple(each.name for each in fields(CatalogItem))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRules:
+    """What differs between a file and a request.
+
+    Attributes:
+        file_root: None refuses image and audio (over HTTP a file is bytes in the request); otherwise the folder,
+            relative to the items file, that paths may lie in.
+    """
+
+    file_root: str | None = None
+    times: TimeRules = STRICT
+
+
+OVER_HTTP = ItemRules()
+
+
+def validate_item(fields: Mapping[str, Any], rules: ItemRules = OVER_HTTP) -> CatalogItem:
+    """Check the fields of one item, as JSON, Arrow or CSV readers give them.
+
+    Raises:
+        RowRefused: an `InvalidRequest` that names the first field at fault, and why.
+    """
+    for name in fields:
+        if name not in ITEM_FIELDS:
+            raise RowRefused("unknown_field", name, f"{name} is not a field of an item: put it into attributes")
+    get = fields.get
+    starts_ms, ends_ms = (parse_time_ms(get(name), name, rules.times) for name in ("available_from", "available_until"))
+    if starts_ms is not None and ends_ms is not None and ends_ms < starts_ms:
+        message = "available_until lies before available_from: swap them or leave one out"
+        raise RowRefused("ends_before_it_starts", "available_until", message)
+    return CatalogItem(
+        item_id=parse_id(get("item_id"), "item_id"),
+        title=parse_text(get("title"), "title", MAX_TITLE_CHARACTERS),
+        description=parse_text(get("description"), "description", MAX_DESCRIPTION_CHARACTERS),
+        categories=_categories(get("categories")),
+        image=_file_reference(get("image"), "image", rules),
+        audio=_file_reference(get("audio"), "audio", rules),
+        price=_price(get("price")),
+        available_from=_moment(starts_ms, "available_from"),
+        available_until=_moment(ends_ms, "available_until"),
+        hidden=_flag(get("hidden"), "hidden"),
+        attributes=parse_object(get("attributes"), "attributes"),
+    )
+
+
+def parse_id(value: Any, column: str) -> str:
+    """A string as it is, or an integer written out exactly; never a float."""
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        raise RowRefused("missing", column, f"{column} is required and absent")
+    if not isinstance(value, str):
+        message = f"{column} must be a string or a whole number, not {_kind(value)}"
+        raise RowRefused(_type_reason(value), column, message, value=value)
+    if not value or value.isspace():
+        raise RowRefused("missing", column, f"{column} is required and empty")
+    if len(value) > MAX_ID_CHARACTERS:
+        message = f"{column} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are allowed"
+        raise RowRefused("id_too_long", column, message, value=value[:MAX_ID_CHARACTERS])
+    if _CONTROL.search(value):
+        raise RowRefused("control_character", column, f"{column} holds a control character", value=value)
+    return value
+
+
+def parse_text(value: Any, column: str, max_characters: int) -> str | None:
+    """Text without surrounding blanks; None where nothing is left. NUL is refused, other controls stay."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RowRefused(_type_reason(value), column, f"{column} must be text, not {_kind(value)}", value=value)
+    if "\x00" in value:
+        raise RowRefused("control_character", column, f"{column} holds a NUL character", value=value)
+    text = value.strip()
+    if len(text) > max_characters:
+        raise RowRefused("too_long", column, f"{column} has {len(text)} characters; at most {max_characters}")
+    return text or None
+
+
+def parse_object(value: Any, column: str) -> dict[str, Any]:
+    """A JSON object with finite numbers, at most `MAX_ATTRIBUTES_BYTES` when written."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        message = f"{column} must be a JSON object, not {_kind(value)}"
+        raise RowRefused(_type_reason(value), column, message, value=value)
+    try:
+        _refuse_not_finite(value, column)
+        encoded = encode_object(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowRefused("wrong_type", column, f"{column} cannot be written as JSON: {error}") from None
+    if encoded is not None and len(encoded) > MAX_ATTRIBUTES_BYTES:
+        raise RowRefused("too_long", column, f"{column} takes {len(encoded)} bytes; at most {MAX_ATTRIBUTES_BYTES}")
+    return dict(value)
+
+
+def encode_object(value: Mapping[str, Any]) -> str | None:
+    """JSON with sorted keys; None for an empty object."""
+    return msgspec.json.encode(value, order="sorted").decode() if value else None
+
+
+def _refuse_not_finite(value: Any, column: str) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RowRefused("not_finite", column, f"{column} holds NaN or infinity", value=value)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _refuse_not_finite(each, column)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _refuse_not_finite(each, column)
+
+
+def _categories(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        message = f"categories must be a list of names, not {_kind(value)}"
+        raise RowRefused(_type_reason(value), "categories", message, value=value)
+    if len(value) > MAX_CATEGORIES:
+        raise RowRefused("too_long", "categories", f"{len(value)} categories; at most {MAX_CATEGORIES} are allowed")
+    names: dict[str, None] = {}
+    for each in value:
+        name = parse_text(str(each) if type(each) is int else each, "categories", MAX_CATEGORY_CHARACTERS)
+        if name is not None:
+            names[name] = None
+    return tuple(names)
+
+
+def _file_reference(value: Any, column: str, rules: ItemRules) -> str | None:
+    reference = parse_text(value, column, MAX_REFERENCE_CHARACTERS)
+    if reference is None:
+        return None
+    if rules.file_root is None:
+        message = f"{column} as a path or URL is not taken here: send the file's bytes in the request"
+        raise RowRefused("bad_reference", column, message, value=reference)
+    scheme = _SCHEME.match(reference)
+    if scheme:
+        if scheme.group().lower() not in ("http:", "https:"):
+            message = f"{column} must be a relative path or an http(s) URL, not {scheme.group()}"
+            raise RowRefused("bad_reference", column, message, value=reference)
+        return reference
+    if "\\" in reference:
+        raise RowRefused("bad_reference", column, f"{column}: write paths with /, not \\", value=reference)
+    if not _lies_within(reference, rules.file_root):
+        message = f"{column} lies outside the items file's folder: move it there, or set image_root under [data]"
+        raise RowRefused("outside_folder", column, message, value=reference)
+    return posixpath.normpath(reference)
+
+
+def _lies_within(path: str, root: str) -> bool:
+    """Whether `path` stays inside `root`; both relative to one folder, judged by their text alone."""
+    if posixpath.isabs(path):
+        return False
+    from_root = posixpath.relpath(posixpath.join("/0/1/2/3/4/5/6/7", path), posixpath.join("/0/1/2/3/4/5/6/7", root))
+    return from_root != ".." and not from_root.startswith("../")
+
+
+def _price(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise RowRefused(_type_reason(value), "price", f"price must be a number, not {_kind(value)}", value=value)
+    try:
+        price = float(value)
+    except OverflowError:
+        price = math.inf
+    if not math.isfinite(price):
+        raise RowRefused("not_finite", "price", "price must be finite", value=value)
+    if price < 0:
+        raise RowRefused("out_of_range", "price", "price must not be negative", value=value)
+    return price
+
+
+def _flag(value: Any, column: str) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        message = f"{column} must be true or false, not {_kind(value)}"
+        raise RowRefused(_type_reason(value), column, message, value=value)
+    return value
+
+
+def _moment(milliseconds: int | None, column: str) -> datetime | None:
+    if milliseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise RowRefused("out_of_range", column, f"{column} is outside the years 1 to 9999") from None
+
+
+class BrokenText(bytes):
+    """Stands for text whose bytes are not UTF-8, so that only its own row is refused."""
+
+
+def _type_reason(value: Any) -> Any:
+    return "broken_utf8" if isinstance(value, BrokenText) else "wrong_type"
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in the words of those who wrote the file."""
+    names = {str: "text", bool: "true or false", int: "a whole number", float: "a fraction", list: "a list"}
+    names |= {dict: "an object", BrokenText: "text that is not UTF-8", bytes: "bytes"}
+    return names.get(type(value), type(value).__name__)
+
+
+def category_matrix(items: pa.Table, max_names: int = MAX_CATEGORY_NAMES) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """The `max_names` most frequent categories sorted by name (ties go to the earlier name), bool [N, C]."""
+    column = items["categories"].combine_chunks()
+    names, parents = pc.list_flatten(column), pc.list_parent_indices(column)
+    counted = sorted(((-each["counts"], each["values"]) for each in pc.value_counts(names).to_pylist() if each["values"]))
+    kept = tuple(sorted(name for _, name in counted[:max_names]))
+    matrix = np.zeros((len(items), len(kept)), dtype=np.bool_)
+    columns = pc.index_in(names, value_set=pa.array(kept, pa.string()))
+    known = np.asarray(pc.is_valid(columns))
+    matrix[np.asarray(parents)[known], np.asarray(columns.drop_null())] = True
+    return kept, matrix
+
+
+def items_table(items: list[CatalogItem], lines: list[int]) -> pa.Table:
+    """`ITEMS_SCHEMA`, one row an item, in the order given; `lines` are their places in the file."""
+    getters: dict[str, Callable[[CatalogItem], Any]] = {"attributes": lambda item: encode_object(item.attributes)}
+    columns = {
+        name: [getters[name](item) if name in getters else getattr(item, name) for item in items] for name in ITEM_FIELDS
+    }
+    return pa.table({**columns, "line": lines}, schema=ITEMS_SCHEMA)

@@ -1,0 +1,48 @@
+"""The base of every configuration object, and the one way to read one from a file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Frozen; refuses unknown keys. A part is a `Config` beside a class that takes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(path: Path, config_type: type[C]) -> C:
+    """Read a TOML file into `config_type`.
+
+    Raises:
+        ConfigError: the file is absent, is not TOML, or has a key or value that `config_type` refuses;
+            the message names the key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is not there: run `recsys init` to write one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return config_type.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_in_words(error)}") from None
+
+
+def _in_words(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(the file)"
+        says = "is not a setting we know" if problem["type"] == "extra_forbidden" else problem["msg"]
+        problems.append(f"{key}: {says}")
+    return "; ".join(problems)

@@ -1,0 +1,89 @@
+"""The two towers through ONNX Runtime: what the service runs instead of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from recsys.errors import ArtifactError, CorruptArtifact
+
+Floats = NDArray[np.float32]
+
+
+def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
+    """A session with a fixed number of threads, one query at a time.
+
+    Raises CorruptArtifact when ONNX Runtime cannot read the file.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base class with a meaning
+        raise CorruptArtifact(f"{path.name} is not a model that ONNX Runtime can load: {error}") from None
+
+
+def _run(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> Floats:
+    try:
+        return np.asarray(session.run(None, dict(inputs))[0], dtype=np.float32)
+    except Exception as error:
+        raise ArtifactError(f"a tower failed on its input: {error}") from None
+
+
+class OnnxQueryTower:
+    """`recsys.ports.QueryEncoder` over `query_tower.onnx`."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = open_session(path, threads)
+        self._dim = int(self._session.get_outputs()[0].shape[-1])
+        shapes = {node.name: node.shape for node in self._session.get_inputs()}
+        self._profile_dim = int(shapes["user_text"][-1]) if "user_text" in shapes else 0
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
+        """See the port. A history longer than the tower reads must be cut by the caller."""
+        n = len(history)
+        inputs: dict[str, NDArray[Any]] = {
+            "history": np.zeros((1, max(n, 1), self._dim), np.float32),
+            "event_types": np.zeros((1, max(n, 1)), np.int64),
+            "lengths": np.array([n], np.int64),
+        }
+        inputs["history"][0, :n] = history
+        inputs["event_types"][0, :n] = event_types
+        if self._profile_dim:
+            known = user_text is not None
+            inputs["user_text"] = (user_text if known else np.zeros(self._profile_dim))[None, :].astype(np.float32)
+            inputs["user_text_mask"] = np.array([known])
+        return _run(self._session, inputs)[0]
+
+
+class OnnxItemTower:
+    """`recsys.ports.ItemEncoder` over `item_tower.onnx`."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = open_session(path, threads)
+        self._widths = {node.name: node.shape[-1] for node in self._session.get_inputs() if len(node.shape) == 2}
+
+    def encode_new(self, vectors: Mapping[str, Floats], categories: NDArray[np.bool_]) -> Floats:
+        """See the port: the id is masked, and so is each modality that is not in `vectors`."""
+        inputs: dict[str, NDArray[Any]] = {
+            "id_vector": np.zeros((1, self._widths["id_vector"]), np.float32),
+            "id_mask": np.zeros(1, np.bool_),
+        }
+        if "categories" in self._widths:
+            inputs["categories"] = categories[None, :].astype(np.float32)
+        for name in self._widths.keys() - {"id_vector", "categories"}:
+            vector = vectors.get(name)
+            inputs[name] = np.zeros((1, self._widths[name]), np.float32) if vector is None else vector[None, :]
+            inputs[f"{name}_mask"] = np.array([vector is not None])
+        return _run(self._session, inputs)[0]

@@ -1,0 +1,222 @@
+"""What the recommender needs from the world. Adapters live in storage/, index/ and inference/; bootstraps join them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.events import EventStatus, Exposure, Interaction
+from recsys.manifest import ReleaseManifest
+from recsys.types import HistoryItem
+
+MAX_STORED_HISTORY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """All that one request needs to know of a user, read in one round trip.
+
+    Attributes:
+        history: the latest `MAX_STORED_HISTORY` interactions, oldest first.
+        seen: uint64 [S], sorted `hash64` of every item_id the user ever interacted with.
+        blocked: uint64 [K], sorted `hash64` of items this user must never see.
+        version: changes whenever the state does; a cache key.
+    """
+
+    history: tuple[HistoryItem, ...] = ()
+    seen: NDArray[np.uint64] = np.empty(0, np.uint64)  # noqa: RUF009 - frozen and empty
+    blocked: NDArray[np.uint64] = np.empty(0, np.uint64)  # noqa: RUF009
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveItem:
+    """An item as upserted while a release serves.
+
+    Attributes:
+        item_id: its external id.
+        fields: the catalogue fields (`CatalogItem` as a JSON object).
+        vectors: modality → float32 [D] content vector in the encoder's space.
+        space_ids: modality → embedding space of that vector; another space's vector is not used.
+        deleted: True = the item must not be shown any more.
+        version: the store's counter at the write; grows with every upsert.
+    """
+
+    item_id: str
+    fields: Mapping[str, Any]
+    vectors: Mapping[str, NDArray[np.float32]]
+    space_ids: Mapping[str, str]
+    deleted: bool = False
+    version: int = 0
+
+
+class FeatureStore(Protocol):
+    """Live state of users and items. A store, not a cache: nothing in it may be lost.
+
+    Every method raises StoreUnavailable when the store does not answer.
+    """
+
+    def user_state(self, user_id: str) -> UserState:
+        """One round trip; an unknown user has the empty state."""
+        ...
+
+    def import_histories(self, histories: Iterable[tuple[str, Sequence[HistoryItem]]]) -> int:
+        """Merge past interactions into the users' states without logging them as events; the number of users.
+
+        Idempotent by `event_hash`; history ends up sorted by (occurred_at_ms, arrival).
+        """
+        ...
+
+    def block(self, user_id: str, item_ids: Sequence[str]) -> None:
+        """Never show these items to this user again."""
+        ...
+
+    def upsert_items(self, items: Sequence[LiveItem]) -> int:
+        """Write items (their `version` is set by the store); the store's version after it."""
+        ...
+
+    def items_since(self, version: int) -> tuple[int, Sequence[LiveItem]]:
+        """The store's version now, and the items written after `version`, each once, in its latest form.
+
+        A `version` beyond the store's own is of a store that was lost: the answer then holds all items.
+        """
+        ...
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable unless the store can answer."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    """Append-only log of interactions and exposures. The adapter that implements it also keeps the users' states:
+    an accepted interaction is in the log and in `FeatureStore.user_state` after one atomic step."""
+
+    def append(self, interactions: Sequence[Interaction]) -> list[EventStatus]:
+        """One status each, in order. The second event with one event_id is a "duplicate", also within a batch."""
+        ...
+
+    def append_exposure(self, exposure: Exposure) -> None: ...
+
+    def read(self, after: str = "") -> Iterator[tuple[str, Interaction]]:
+        """Interactions in append order after a cursor ("" = from the start), each with its cursor. Streams."""
+        ...
+
+    def exposures(self, after: str = "") -> Iterator[tuple[str, Exposure]]: ...
+
+
+class RequestStore(Protocol):
+    """The part of a store that one request uses."""
+
+    def user_state(self, user_id: str) -> UserState:
+        """See `FeatureStore.user_state`."""
+        ...
+
+    def append_exposure(self, exposure: Exposure) -> None:
+        """See `EventLog.append_exposure`."""
+        ...
+
+
+class Store(FeatureStore, EventLog, Protocol):
+    """What one store URL gives: `sqlite:///path`, `redis://host:port/db`, `memory://`."""
+
+
+class ItemIndex(Protocol):
+    """Search over item vectors by inner product; the larger the closer."""
+
+    @property
+    def n_items(self) -> int: ...
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Item rows int64 [B, k'] and similarities float32 [B, k'], best first, k' = min(k, n_items); never a -1.
+
+        `queries` is float32 [B, D].
+        """
+        ...
+
+    def search_within(
+        self, query: NDArray[np.float32], rows: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same for one query float32 [D] over the given rows only."""
+        ...
+
+
+class QueryEncoder(Protocol):
+    """The query tower at request time."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def encode(
+        self,
+        history: NDArray[np.float32],
+        event_types: NDArray[np.int64],
+        user_text: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """One query: item vectors of its history float32 [T, D] (oldest first, T may be 0), event type codes
+        int64 [T], the profile's text vector float32 [P] or None. Returns float32 [D]."""
+        ...
+
+
+class ItemEncoder(Protocol):
+    """The item tower at request time, for items that came after training."""
+
+    def encode_new(
+        self, vectors: Mapping[str, NDArray[np.float32]], categories: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """One item without an id row: content vector per modality float32 [D_m] (absent = masked) and categories
+        bool [C]. Returns float32 [D] in the space of the item vectors."""
+        ...
+
+
+class ContentEncoder(Protocol):
+    """Pictures and words to vectors, at request time (no torch)."""
+
+    def encode_image(self, data: bytes) -> NDArray[np.float32]:
+        """One picture's file bytes to float32 [D]. Raises InvalidRequest when it is no picture."""
+        ...
+
+    def encode_text(self, text: str) -> NDArray[np.float32]:
+        """One text to float32 [D]."""
+        ...
+
+    @property
+    def space_ids(self) -> Mapping[str, str]:
+        """modality → embedding space, for the modalities that this release can encode."""
+        ...
+
+
+class ReleaseStore(Protocol):
+    """Where releases lie and which one is current."""
+
+    def put(self, files: Mapping[str, Path], manifest: ReleaseManifest) -> None:
+        """Copy files in (those already there by content are shared) and write the manifest last."""
+        ...
+
+    def manifest(self, release_id: str) -> ReleaseManifest:
+        """Raises MissingArtifact."""
+        ...
+
+    def open(self, manifest: ReleaseManifest, name: str, *, verify: bool = True) -> Path:
+        """Path of one file, its checksum verified. Raises MissingArtifact or CorruptArtifact."""
+        ...
+
+    def list(self) -> list[str]:
+        """Release ids, oldest first."""
+        ...
+
+    def current(self) -> str | None: ...
+
+    def previous(self) -> str | None:
+        """The release that was current before this one."""
+        ...
+
+    def publish(self, release_id: str) -> None:
+        """Move the pointer: one atomic, durable step."""
+        ...

@@ -1,0 +1,110 @@
+"""A release as the service holds it: everything that was checked together, loaded and ready.
+
+Letters: N items of the release, M items upserted since, D width of item and query vectors, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.config import Config
+from recsys.dataset import Modality
+from recsys.events import hash64
+from recsys.features.blend import Blend
+from recsys.features.transitions import Neighbours
+from recsys.manifest import ReleaseManifest
+from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder
+from recsys.vocabulary import Vocabulary
+
+
+class ServingSchema(Config):
+    """`serving.json` of a release: what its arrays mean.
+
+    Attributes:
+        vocabulary_checksum: of the item ids in `items.parquet`, in order.
+        event_type_names: name of each event type code; code 0 stands for any other.
+        category_names: `C` names, the columns of the category input of the item tower.
+        modalities: names of the content vectors, in the item tower's order.
+        index: the planner's choice, for people.
+        history_window, history_decay: how `Neighbours` reads a history.
+        blend: weights of the ranking formula, fitted on validation.
+        max_history: how many of the latest interactions the query tower reads.
+        has_towers: False for a release built before any behaviour was there.
+    """
+
+    vocabulary_checksum: str
+    event_type_names: tuple[str, ...]
+    category_names: tuple[str, ...]
+    modalities: tuple[str, ...]
+    index: str
+    history_window: int
+    history_decay: float
+    blend: Blend
+    max_history: int
+    has_towers: bool
+
+
+@dataclass(frozen=True)
+class LoadedRelease:
+    """One release in memory.
+
+    Attributes:
+        items: the catalogue columns (see `recsys.catalog`), row = item_row.
+        item_vectors: float32 [N, D].
+        modalities: content vectors by modality, float32 [N, D_m].
+        log_popularity: float32 [N], log(1 + interactions).
+        popular_rows: int64 [N], rows by falling popularity (ties by row).
+        profile_hashes: uint64 [P], sorted `hash64` of the users who have a profile.
+        profiles: float32 [P, D_text], their text vectors.
+        query_encoder, item_encoder: None for a release without towers.
+        content_encoder: pictures and words to vectors; None where the release carries no encoders.
+    """
+
+    manifest: ReleaseManifest
+    schema: ServingSchema
+    vocabulary: Vocabulary
+    items: pa.Table
+    item_vectors: NDArray[np.float32]
+    modalities: tuple[Modality, ...]
+    index: ItemIndex
+    neighbours: Neighbours
+    log_popularity: NDArray[np.float32]
+    popular_rows: NDArray[np.int64]
+    profile_hashes: NDArray[np.uint64]
+    profiles: NDArray[np.float32]
+    query_encoder: QueryEncoder | None
+    item_encoder: ItemEncoder | None
+    content_encoder: ContentEncoder | None
+
+    @property
+    def release_id(self) -> str:
+        return self.manifest.release_id
+
+    @property
+    def n_items(self) -> int:
+        return len(self.vocabulary)
+
+    def profile_of(self, user_id: str | None) -> NDArray[np.float32] | None:
+        """float32 [D_text], what the user told about themselves, or None."""
+        if user_id is None or not len(self.profile_hashes):
+            return None
+        wanted = np.uint64(hash64(user_id))
+        at = int(np.searchsorted(self.profile_hashes, wanted))
+        found = at < len(self.profile_hashes) and self.profile_hashes[at] == wanted
+        return self.profiles[at] if found else None
+
+    def event_type_code(self, name: str) -> int:
+        """The code the query tower learned for an event type; 0 for one it never saw."""
+        names = self.schema.event_type_names
+        return names.index(name) if name in names else 0
+
+    def categories_of(self, fields: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """bool [C] of an item's categories; unknown ones are dropped."""
+        mine = set(fields.get("categories") or ())
+        return np.array([name in mine for name in self.schema.category_names], dtype=np.bool_)

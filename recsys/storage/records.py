@@ -1,0 +1,163 @@
+"""Events and live items as bytes, and cursors as strings: the same in every store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from recsys.errors import InputError
+from recsys.events import EPOCH, Exposure, Interaction
+from recsys.ports import LiveItem
+
+_MICROSECOND = timedelta(microseconds=1)
+_encode = msgspec.msgpack.encode
+
+
+class _Interaction(msgspec.Struct, array_like=True):
+    event_id: str
+    user_id: str
+    item_id: str
+    occurred_at_us: int
+    event_type: str
+    value: float | None
+    recommendation_id: str | None
+    position: int | None
+    context: dict[str, Any]
+
+
+class _Exposure(msgspec.Struct, array_like=True):
+    recommendation_id: str
+    user_id: str | None
+    session_id: str | None
+    occurred_at_us: int
+    release: str
+    item_ids: tuple[str, ...]
+    propensities: tuple[float, ...]
+    sources: tuple[str, ...]
+    variants: dict[str, str]
+    surface: str | None
+
+
+class _LiveItem(msgspec.Struct, array_like=True):
+    item_id: str
+    fields: dict[str, Any]
+    vectors: dict[str, bytes]
+    space_ids: dict[str, str]
+    deleted: bool
+
+
+_interaction_decoder = msgspec.msgpack.Decoder(_Interaction)
+_exposure_decoder = msgspec.msgpack.Decoder(_Exposure)
+_live_item_decoder = msgspec.msgpack.Decoder(_LiveItem)
+
+
+def pack_interaction(event: Interaction) -> bytes:
+    """One value; the time to the microsecond, in UTC."""
+    microseconds = (event.occurred_at - EPOCH) // _MICROSECOND
+    return _encode(
+        _Interaction(
+            event.event_id,
+            event.user_id,
+            event.item_id,
+            microseconds,
+            event.event_type,
+            event.value,
+            event.recommendation_id,
+            event.position,
+            dict(event.context),
+        )
+    )
+
+
+def unpack_interaction(packed: bytes) -> Interaction:
+    record = _interaction_decoder.decode(packed)
+    return Interaction(
+        record.event_id,
+        record.user_id,
+        record.item_id,
+        EPOCH + timedelta(microseconds=record.occurred_at_us),
+        record.event_type,
+        record.value,
+        record.recommendation_id,
+        record.position,
+        record.context,
+    )
+
+
+def pack_exposure(exposure: Exposure) -> bytes:
+    """One value; the time to the microsecond, in UTC."""
+    return _encode(
+        _Exposure(
+            exposure.recommendation_id,
+            exposure.user_id,
+            exposure.session_id,
+            (exposure.occurred_at - EPOCH) // _MICROSECOND,
+            exposure.release,
+            exposure.item_ids,
+            exposure.propensities,
+            exposure.sources,
+            dict(exposure.variants),
+            exposure.surface,
+        )
+    )
+
+
+def unpack_exposure(packed: bytes) -> Exposure:
+    record = _exposure_decoder.decode(packed)
+    return Exposure(
+        record.recommendation_id,
+        record.user_id,
+        record.session_id,
+        EPOCH + timedelta(microseconds=record.occurred_at_us),
+        record.release,
+        record.item_ids,
+        record.propensities,
+        record.sources,
+        record.variants,
+        record.surface,
+    )
+
+
+def pack_item(item: LiveItem) -> bytes:
+    """Everything but the version, which the store keeps beside it."""
+    vectors = {name: np.ascontiguousarray(vector, "<f4").tobytes() for name, vector in item.vectors.items()}
+    return _encode(_LiveItem(item.item_id, dict(item.fields), vectors, dict(item.space_ids), item.deleted))
+
+
+def unpack_item(packed: bytes, version: int) -> LiveItem:
+    """Its vectors are read-only float32 [D]."""
+    record = _live_item_decoder.decode(packed)
+    vectors: Mapping[str, Any] = {name: np.frombuffer(data, "<f4") for name, data in record.vectors.items()}
+    return LiveItem(record.item_id, record.fields, vectors, record.space_ids, record.deleted, version)
+
+
+def event_key(event_id: str) -> bytes:
+    """128 bits of an event_id: short, and no two ids of any log share one (64 bits would, past a billion)."""
+    return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
+
+
+def cursor_of(log_id: str, position: object) -> str:
+    """A place in one log. It names the log, so that no other log can take it for a place of its own."""
+    return f"{log_id}:{position}"
+
+
+def position_in(cursor: str, log_id: str, start: str) -> str:
+    """The position that a cursor of this log names; `start` for the empty cursor.
+
+    Raises:
+        InputError: the cursor is of another log.
+    """
+    if not cursor:
+        return start
+    cursor_log, _, position = cursor.partition(":")
+    if cursor_log != log_id or not position:
+        raise InputError(
+            f"cursor {cursor!r} is of another event log than this one ({log_id}); "
+            'the store was replaced or lost. Read from the start (cursor "") to have all that this log holds'
+        )
+    return position

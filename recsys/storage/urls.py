@@ -1,0 +1,51 @@
+"""Which store a URL names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys.errors import ConfigError
+from recsys.ports import Store
+
+_FORMS = "sqlite:///relative/path.db, sqlite:////absolute/path.db, redis://host:port/db[?namespace=NAME], memory://"
+_SQLITE = "sqlite:///"
+
+
+def open_store(url: str, *, root: Path | None = None) -> Store:
+    """The store that `url` names (one of the forms in `_FORMS`).
+
+    A SQLite file is made where absent; Redis is first asked when the store is used, so that a service can start
+    before its Redis does.
+
+    Args:
+        root: the folder that a relative SQLite path starts from; the working directory by default.
+
+    Raises:
+        ConfigError: no such kind of store, or a URL of it that is not whole.
+        StoreUnavailable: the SQLite file cannot be used.
+    """
+    if url.startswith(_SQLITE):
+        return _sqlite(url, root or Path())
+    if url.startswith("redis://"):
+        from recsys.storage.redis_store import RedisStore  # only who names Redis needs its client installed
+
+        return RedisStore(url)
+    if url == "memory://":
+        from recsys.storage.memory_store import MemoryStore
+
+        return MemoryStore()
+    raise ConfigError(f"{_without_password(url)!r} is not a store URL; write one of {_FORMS}")
+
+
+def _sqlite(url: str, root: Path) -> Store:
+    from recsys.storage.sqlite_store import SqliteStore
+
+    path = url.removeprefix(_SQLITE)
+    if path in ("", ":memory:") or path.endswith("/"):
+        raise ConfigError(f"{url!r} names no file; write sqlite:///path/to/file.db, or memory:// for no file at all")
+    return SqliteStore(root / path)
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else url

@@ -1,0 +1,131 @@
+"""The values that flow through a request. All frozen; stages return new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.trace import StageTrace
+
+MAX_ID_CHARACTERS = 256
+DEFAULT_EVENT_TYPE = "interaction"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryItem:
+    """One interaction as a query knows it. `occurred_at_ms` is UTC milliseconds, 0 where unknown.
+
+    `event_hash` (uint64, of the event_id) tells whether two sources speak of the same event; 0 where unknown.
+    """
+
+    item_id: str
+    event_type: str = DEFAULT_EVENT_TYPE
+    occurred_at_ms: int = 0
+    event_hash: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request for recommendations, after the border has checked it.
+
+    Attributes:
+        history: session history sent with the request, oldest first; joined to what the store knows.
+        recommendation_id: names this request in the exposure log; the border makes it.
+        now: the time of the request, UTC.
+        seed: makes every random choice of this request repeatable.
+    """
+
+    recommendation_id: str
+    now: datetime
+    user_id: str | None = None
+    session_id: str | None = None
+    history: tuple[HistoryItem, ...] = ()
+    exclude_item_ids: tuple[str, ...] = ()
+    limit: int = 20
+    explain: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A struct of arrays, one entry a candidate; `C` candidates.
+
+    Attributes:
+        item_rows: int64 [C], no row twice.
+        similarity: float32 [C], inner product of query and item vector (NaN where the query has no vector).
+        sources: int64 [C], bit set of the sources that brought it (see `recsys.retrieval.SOURCES`).
+        value: float32 [C], what ranking gives; NaN before it. The larger the better.
+    """
+
+    item_rows: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    sources: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.item_rows)
+
+    def take(self, index: NDArray[Any]) -> Candidates:
+        """The candidates at `index` (positions or a bool mask), in that order."""
+        return Candidates(self.item_rows[index], self.similarity[index], self.sources[index], self.value[index])
+
+    def ranked(self, value: NDArray[np.float32]) -> Candidates:
+        """With these values, best first; ties keep their order."""
+        best_first = np.argsort(-value, kind="stable")
+        valued = Candidates(self.item_rows, self.similarity, self.sources, value)
+        return valued.take(best_first)
+
+    def joined(self, more: Candidates) -> Candidates:
+        """These, then the others; the others must be rows that are not here."""
+        return Candidates(
+            np.concatenate([self.item_rows, more.item_rows]),
+            np.concatenate([self.similarity, more.similarity]),
+            np.concatenate([self.sources, more.sources]),
+            np.concatenate([self.value, more.value]),
+        )
+
+    @staticmethod
+    def none() -> Candidates:
+        floats = np.empty(0, np.float32)
+        return Candidates(np.empty(0, np.int64), floats, np.empty(0, np.int64), floats)
+
+
+@dataclass(frozen=True, slots=True)
+class SlateItem:
+    """One item of a slate. `position` counts from 0.
+
+    `parts` (only when the query asks to explain) are the terms of `value`, by name; they add up to it.
+    """
+
+    item_id: str
+    value: float
+    source: str
+    reasons: tuple[str, ...]
+    position: int
+    propensity: float = 1.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """The answer to a query.
+
+    Attributes:
+        degraded: names of the stages that fell back; empty when all is well.
+        missing_ids: ids in the request that this release does not know.
+        variants: experiment → variant, for the exposure log.
+    """
+
+    recommendation_id: str
+    items: tuple[SlateItem, ...]
+    release: str
+    variants: Mapping[str, str] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    missing_ids: tuple[str, ...] = ()
+    next_page_token: str | None = None
+    trace: tuple[StageTrace, ...] = ()

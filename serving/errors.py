@@ -1,0 +1,97 @@
+"""Errors as problem+json (RFC 9457): every reply that is not a success looks alike, and says what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from recsys.errors import InvalidRequest, Overloaded, RequestError, StoreUnavailable
+
+PROBLEM_JSON = "application/problem+json"
+STORE_RETRY_S = 1
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """One error. `type` is a URN that names the kind, `field` a JSON pointer to the part at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    field: str = ""
+    request_id: str = ""
+
+
+def problem(
+    status: int, detail: str, *, kind: str = "", field: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """A problem+json reply; `kind` (default: the status in words) becomes its type."""
+    title = HTTPStatus(status).phrase
+    name = kind or title.lower().replace(" ", "-")
+    body = Problem(f"urn:recsys:problem:{name}", title, status, detail, field)
+    return Response(msgspec.json.encode(body), status, dict(headers or {}), PROBLEM_JSON)
+
+
+def of_request_error(error: RequestError) -> Response:
+    """The reply to one of our own refusals."""
+    retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else None
+    return problem(error.status, str(error), kind=_dashed(type(error).__name__), field=error.field, headers=retry)
+
+
+def of_store_error(error: StoreUnavailable) -> Response:
+    """503; the store's own words stay in the log, for they may name hosts."""
+    detail = "the store does not answer, nothing was written; send the same request again"
+    return problem(503, detail, kind="store-unavailable", headers={"Retry-After": str(STORE_RETRY_S)})
+
+
+def of_bug() -> Response:
+    """500, the last resort: nothing of the cause leaves the service."""
+    return problem(500, "the service failed; the X-Request-Id of this reply finds the cause in its log")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem+json reply."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        return of_request_error(error)
+
+    async def store_down(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StoreUnavailable)
+        return of_store_error(error)
+
+    async def from_framework(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        details = {404: "there is nothing at this address; /openapi.json lists what there is"}
+        details[405] = "this address does not take that method"
+        return problem(error.status_code, details.get(error.status_code, error.detail), headers=error.headers)
+
+    app.add_exception_handler(RequestError, refused)
+    app.add_exception_handler(StoreUnavailable, store_down)
+    app.add_exception_handler(HTTPException, from_framework)
+
+
+def in_our_words(error: Exception) -> InvalidRequest:
+    """msgspec's refusal of a body as ours, its path (`$.items[0].price`) as a JSON pointer (`/items/0/price`)."""
+    if isinstance(error, RecursionError):
+        return InvalidRequest("the body is nested too deeply")
+    words, _, path = str(error).partition(" - at `")
+    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path)
+    pointer = "".join(f"/{name or at}" for name, at in steps)
+    unknown = re.search(r"unknown field `(.*)`", words)
+    if unknown:
+        pointer += f"/{unknown[1]}"
+    if not isinstance(error, msgspec.ValidationError):
+        words = f"the body is not valid JSON: {words}"
+    return InvalidRequest(words.replace("Object contains unknown field", "there is no field"), field=pointer)
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
