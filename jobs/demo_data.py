@@ -27,6 +27,7 @@ from recsys.errors import EnvironmentProblem, InputError
 from recsys.storage.atomic import write_atomic
 
 COVERS_FOLDER = "covers"
+LINK_NAME = "pictures"
 EVENT_TYPE = "rating"
 
 _PICKLE = Path("_data/dslabs/movielens.pkl.compress")
@@ -140,7 +141,8 @@ def use_images(items_path: Path, images_dir: Path, *, out: Path | None = None, i
     Args:
         items_path: JSONL, CSV or Parquet. Rows that cannot be read stay as they are, for validation to judge.
         out: where to write the result, in the same format; without it `items_path` is replaced. Paths of
-            pictures are written relative to its folder.
+            pictures are written relative to its folder, into which a folder that lies elsewhere is linked as
+            `LINK_NAME`.
         id_column: what the file calls its item_id.
 
     Raises:
@@ -159,6 +161,7 @@ def use_images(items_path: Path, images_dir: Path, *, out: Path | None = None, i
             f"{images_dir} has no picture of any item in {items_path.name}: "
             f"a picture is found by its name, <{id_column}>.webp, .jpg or .png"
         )
+    _link(images_dir, out.parent)
     write_atomic(out, data)
     return use
 
@@ -170,14 +173,33 @@ def _image_paths(images_dir: Path, base: Path) -> dict[str, str]:
     """
     if not images_dir.is_dir():
         raise InputError(f"{images_dir} is not a folder of pictures")
-    relative = Path(os.path.relpath(images_dir.resolve(), base.resolve())).as_posix()
+    folder = _folder_seen_from(images_dir, base)
     names = {entry.name for entry in os.scandir(images_dir) if entry.is_file()}
     return {
-        name[: -len(suffix)]: f"{relative}/{name}"
+        name[: -len(suffix)]: f"{folder}/{name}"
         for suffix in reversed(_IMAGE_SUFFIXES)
         for name in names
         if name.endswith(suffix)
     }
+
+
+def _folder_seen_from(images_dir: Path, base: Path) -> str:
+    """Where `images_dir` is, relative to `base`; a folder elsewhere will be linked there as `LINK_NAME`."""
+    images_dir, base = images_dir.resolve(), base.resolve()
+    return images_dir.relative_to(base).as_posix() if images_dir.is_relative_to(base) else LINK_NAME
+
+
+def _link(images_dir: Path, base: Path) -> None:
+    """Items may point only into their own folder, so pictures that lie elsewhere are linked into it, not copied."""
+    if _folder_seen_from(images_dir, base) != LINK_NAME or images_dir.resolve() == (base / LINK_NAME).resolve():
+        return
+    link = base / LINK_NAME
+    if link.exists() and not link.is_symlink():
+        raise InputError(f"{link} is in the way of a link to {images_dir}: move it, or put the pictures into {base}")
+    unfinished = base / f".{LINK_NAME}.unfinished"
+    unfinished.unlink(missing_ok=True)
+    unfinished.symlink_to(images_dir.resolve(), target_is_directory=True)
+    unfinished.replace(link)
 
 
 def _rewrite_jsonl(path: Path, image_paths: Mapping[str, str], id_column: str) -> tuple[bytes, ImageUse]:
@@ -186,7 +208,7 @@ def _rewrite_jsonl(path: Path, image_paths: Mapping[str, str], id_column: str) -
         try:
             item = json.loads(line)
             image = image_paths.get(str(item[id_column]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             lines.append(line)
             continue
         found, missing = found + (image is not None), missing + (image is None)
@@ -196,15 +218,18 @@ def _rewrite_jsonl(path: Path, image_paths: Mapping[str, str], id_column: str) -
 
 def _rewrite_csv(path: Path, image_paths: Mapping[str, str], id_column: str) -> tuple[bytes, ImageUse]:
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    header = rows[0] if rows else []
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from None
+    header = list(rows[0]) if rows else []
     if id_column not in header:
         raise InputError(f"{path} has no column {id_column}; its columns are: {', '.join(header)}")
     id_at = header.index(id_column)
     image_at = header.index("image") if "image" in header else len(header)
-    images = [image_paths.get(row[id_at]) if len(row) > id_at else None for row in rows[1:]]
+    images = [image_paths.get(row[id_at]) if len(row) == len(header) else None for row in rows[1:]]
     for row, image in zip(rows, ["image", *images], strict=True):
-        if len(row) in (image_at, len(header)):
+        if len(row) == len(header):
             row[image_at : image_at + 1] = [image or ""]
     sink = io.StringIO(newline="")
     csv.writer(sink, lineterminator="\n").writerows(rows)

@@ -17,19 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from recsys.config import Config
+from recsys.fields import encode_object, kind_of, parse_id, parse_object, parse_text, type_reason
 from recsys.quarantine import RowRefused
 from recsys.times import STRICT, TimeFormat, TimeRules, parse_time_ms
-from recsys.types import MAX_ID_CHARACTERS
 
 MAX_TITLE_CHARACTERS = 2_000
 MAX_DESCRIPTION_CHARACTERS = 100_000
 MAX_CATEGORIES = 200
 MAX_CATEGORY_CHARACTERS = 256
 MAX_REFERENCE_CHARACTERS = 2_048
-MAX_ATTRIBUTES_BYTES = 65_536
 MAX_CATEGORY_NAMES = 512
 
 TIMESTAMP = pa.timestamp("ms", "UTC")
@@ -50,7 +49,6 @@ ITEMS_SCHEMA = pa.schema(
     ]
 )
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -58,9 +56,9 @@ class ColumnMaps(Config):
     """`[data.columns]`: our name = theirs. `"attributes.year" = "release_year"` (items, users) and
     `"context.device" = "device"` (interactions) fill one key of the object."""
 
-    items: dict[str, str] = {}
-    interactions: dict[str, str] = {}
-    users: dict[str, str] = {}
+    items: dict[str, str] = Field(default_factory=dict)
+    interactions: dict[str, str] = Field(default_factory=dict)
+    users: dict[str, str] = Field(default_factory=dict)
 
 
 class DataConfig(Config):
@@ -95,6 +93,13 @@ class DataConfig(Config):
             except (KeyError, ValueError, OSError):
                 raise ValueError(f"{name!r} is not a time zone; write one like Europe/Berlin or UTC") from None
         return name
+
+    @field_validator("image_root")
+    @classmethod
+    def _is_relative(cls, root: str) -> str:
+        if posixpath.isabs(root):
+            raise ValueError("must be relative to the items file, like . or ../pictures")
+        return root
 
     @field_validator("category_separator")
     @classmethod
@@ -182,79 +187,12 @@ def validate_item(fields: Mapping[str, Any], rules: ItemRules = OVER_HTTP) -> Ca
     )
 
 
-def parse_id(value: Any, column: str) -> str:
-    """A string as it is, or an integer written out exactly; never a float."""
-    if type(value) is int:
-        return str(value)
-    if value is None:
-        raise RowRefused("missing", column, f"{column} is required and absent")
-    if not isinstance(value, str):
-        message = f"{column} must be a string or a whole number, not {_kind(value)}"
-        raise RowRefused(_type_reason(value), column, message, value=value)
-    if not value or value.isspace():
-        raise RowRefused("missing", column, f"{column} is required and empty")
-    if len(value) > MAX_ID_CHARACTERS:
-        message = f"{column} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are allowed"
-        raise RowRefused("id_too_long", column, message, value=value[:MAX_ID_CHARACTERS])
-    if _CONTROL.search(value):
-        raise RowRefused("control_character", column, f"{column} holds a control character", value=value)
-    return value
-
-
-def parse_text(value: Any, column: str, max_characters: int) -> str | None:
-    """Text without surrounding blanks; None where nothing is left. NUL is refused, other controls stay."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise RowRefused(_type_reason(value), column, f"{column} must be text, not {_kind(value)}", value=value)
-    if "\x00" in value:
-        raise RowRefused("control_character", column, f"{column} holds a NUL character", value=value)
-    text = value.strip()
-    if len(text) > max_characters:
-        raise RowRefused("too_long", column, f"{column} has {len(text)} characters; at most {max_characters}")
-    return text or None
-
-
-def parse_object(value: Any, column: str) -> dict[str, Any]:
-    """A JSON object with finite numbers, at most `MAX_ATTRIBUTES_BYTES` when written."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        message = f"{column} must be a JSON object, not {_kind(value)}"
-        raise RowRefused(_type_reason(value), column, message, value=value)
-    try:
-        _refuse_not_finite(value, column)
-        encoded = encode_object(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RowRefused("wrong_type", column, f"{column} cannot be written as JSON: {error}") from None
-    if encoded is not None and len(encoded) > MAX_ATTRIBUTES_BYTES:
-        raise RowRefused("too_long", column, f"{column} takes {len(encoded)} bytes; at most {MAX_ATTRIBUTES_BYTES}")
-    return dict(value)
-
-
-def encode_object(value: Mapping[str, Any]) -> str | None:
-    """JSON with sorted keys; None for an empty object."""
-    return msgspec.json.encode(value, order="sorted").decode() if value else None
-
-
-def _refuse_not_finite(value: Any, column: str) -> None:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise RowRefused("not_finite", column, f"{column} holds NaN or infinity", value=value)
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            _refuse_not_finite(each, column)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            _refuse_not_finite(each, column)
-
-
 def _categories(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        message = f"categories must be a list of names, not {_kind(value)}"
-        raise RowRefused(_type_reason(value), "categories", message, value=value)
+        message = f"categories must be a list of names, not {kind_of(value)}"
+        raise RowRefused(type_reason(value), "categories", message, value=value)
     if len(value) > MAX_CATEGORIES:
         raise RowRefused("too_long", "categories", f"{len(value)} categories; at most {MAX_CATEGORIES} are allowed")
     names: dict[str, None] = {}
@@ -287,18 +225,22 @@ def _file_reference(value: Any, column: str, rules: ItemRules) -> str | None:
 
 
 def _lies_within(path: str, root: str) -> bool:
-    """Whether `path` stays inside `root`; both relative to one folder, judged by their text alone."""
+    """Whether `path` stays in the items file's folder or in `root` (relative to it), judged by their text alone."""
     if posixpath.isabs(path):
         return False
-    from_root = posixpath.relpath(posixpath.join("/0/1/2/3/4/5/6/7", path), posixpath.join("/0/1/2/3/4/5/6/7", root))
-    return from_root != ".." and not from_root.startswith("../")
+    parts, root_parts = posixpath.normpath(path).split("/"), posixpath.normpath(root).split("/")
+    if parts[0] != "..":
+        return True
+    if root_parts[-1] == "..":
+        return parts.count("..") <= len(root_parts)
+    return parts[: len(root_parts)] == root_parts
 
 
 def _price(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise RowRefused(_type_reason(value), "price", f"price must be a number, not {_kind(value)}", value=value)
+        raise RowRefused(type_reason(value), "price", f"price must be a number, not {kind_of(value)}", value=value)
     try:
         price = float(value)
     except OverflowError:
@@ -314,8 +256,8 @@ def _flag(value: Any, column: str) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        message = f"{column} must be true or false, not {_kind(value)}"
-        raise RowRefused(_type_reason(value), column, message, value=value)
+        message = f"{column} must be true or false, not {kind_of(value)}"
+        raise RowRefused(type_reason(value), column, message, value=value)
     return value
 
 
@@ -328,26 +270,11 @@ def _moment(milliseconds: int | None, column: str) -> datetime | None:
         raise RowRefused("out_of_range", column, f"{column} is outside the years 1 to 9999") from None
 
 
-class BrokenText(bytes):
-    """Stands for text whose bytes are not UTF-8, so that only its own row is refused."""
-
-
-def _type_reason(value: Any) -> Any:
-    return "broken_utf8" if isinstance(value, BrokenText) else "wrong_type"
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in the words of those who wrote the file."""
-    names = {str: "text", bool: "true or false", int: "a whole number", float: "a fraction", list: "a list"}
-    names |= {dict: "an object", BrokenText: "text that is not UTF-8", bytes: "bytes"}
-    return names.get(type(value), type(value).__name__)
-
-
 def category_matrix(items: pa.Table, max_names: int = MAX_CATEGORY_NAMES) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     """The `max_names` most frequent categories sorted by name (ties go to the earlier name), bool [N, C]."""
     column = items["categories"].combine_chunks()
     names, parents = pc.list_flatten(column), pc.list_parent_indices(column)
-    counted = sorted(((-each["counts"], each["values"]) for each in pc.value_counts(names).to_pylist() if each["values"]))
+    counted = sorted((-each["counts"], each["values"]) for each in pc.value_counts(names).to_pylist() if each["values"])
     kept = tuple(sorted(name for _, name in counted[:max_names]))
     matrix = np.zeros((len(items), len(kept)), dtype=np.bool_)
     columns = pc.index_in(names, value_set=pa.array(kept, pa.string()))
@@ -360,6 +287,7 @@ def items_table(items: list[CatalogItem], lines: list[int]) -> pa.Table:
     """`ITEMS_SCHEMA`, one row an item, in the order given; `lines` are their places in the file."""
     getters: dict[str, Callable[[CatalogItem], Any]] = {"attributes": lambda item: encode_object(item.attributes)}
     columns = {
-        name: [getters[name](item) if name in getters else getattr(item, name) for item in items] for name in ITEM_FIELDS
+        name: [getters[name](item) if name in getters else getattr(item, name) for item in items]
+        for name in ITEM_FIELDS
     }
     return pa.table({**columns, "line": lines}, schema=ITEMS_SCHEMA)

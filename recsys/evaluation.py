@@ -24,7 +24,7 @@ Values = NDArray[np.float64]
 ScoreBatch = Callable[[Rows], Scores]
 
 LIST_LENGTH = 10
-MAX_BATCH_BYTES = 64 * 2**20
+MAX_BATCH_BYTES = 32 * 2**20
 
 _MEASURES: Mapping[str, Callable[[Rows, int], Values]] = {
     "recall": recall_of_ranks,

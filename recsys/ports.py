@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,10 @@ from recsys.manifest import ReleaseManifest
 from recsys.types import HistoryItem
 
 MAX_STORED_HISTORY = 200
+
+
+def _no_hashes() -> NDArray[np.uint64]:
+    return np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,8 @@ class UserState:
     """
 
     history: tuple[HistoryItem, ...] = ()
-    seen: NDArray[np.uint64] = np.empty(0, np.uint64)  # noqa: RUF009 - frozen and empty
-    blocked: NDArray[np.uint64] = np.empty(0, np.uint64)  # noqa: RUF009
+    seen: NDArray[np.uint64] = field(default_factory=_no_hashes)
+    blocked: NDArray[np.uint64] = field(default_factory=_no_hashes)
     version: int = 0
 
 

@@ -29,14 +29,15 @@ find_python() {
         "or name it: make setup PYTHON=/path/to/python3.11"
 }
 
-# cpu, or gpu where an NVIDIA driver is found: its library loads, or its tool works.
+# cpu, or gpu where an NVIDIA driver is found: its libraries load, or its tool works.
 find_device() {
     local python=$venv/bin/python
     [[ -x $python ]] || python=$(find_python)
     if [[ -n ${DEVICE:-} ]]; then
         [[ $DEVICE == cpu || $DEVICE == gpu ]] || fail "DEVICE is cpu or gpu, not '$DEVICE'"
         echo "$DEVICE"
-    elif "$python" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null || nvidia-smi >/dev/null 2>&1; then
+    elif "$python" -c 'import ctypes; [ctypes.CDLL(f"lib{name}.so.1") for name in ("cuda", "nvidia-ml")]' 2>/dev/null ||
+        nvidia-smi >/dev/null 2>&1; then
         echo gpu
     else
         echo cpu
@@ -74,7 +75,8 @@ install_uv() {
     local pip=("$venv/bin/python" -m pip)
     if ! "${pip[@]}" --version >/dev/null 2>&1; then
         pip=("$(find_python)" -m pip --python "$venv/bin/python")
-        "${pip[@]}" --version >/dev/null 2>&1 || fail "there is no pip. Debian: apt install python3.11-venv (or python3-pip)"
+        "${pip[@]}" --version >/dev/null 2>&1 ||
+            fail "there is no pip. Debian: apt install python3.11-venv (or python3-pip)"
     fi
     "${pip[@]}" install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/setup.txt
 }

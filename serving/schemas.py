@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from recsys.events import EPOCH
 from serving.errors import in_our_words
 
 Id = Annotated[str, Meta(min_length=1, max_length=256, description="Any UTF-8 but control characters.")]
@@ -120,28 +121,32 @@ class EventBatchReply(Struct):
 
 
 class ItemUpsert(Struct, forbid_unknown_fields=True):
-    """Body of POST /v1/items: the whole item as it shall be from now on.
+    """Body of POST /v1/items. Fields left out stay what they were, null clears one.
 
-    `image` and `audio` are paths in files only: over HTTP a picture comes as bytes in `image_base64`; without it an
-    item that came after the release keeps the picture it had.
+    Over HTTP a picture comes as bytes (PNG, JPEG or WebP) in `image_base64`; `image` and `audio` name files, and are
+    refused here.
     """
 
     item_id: Id
-    title: str | None = None
-    description: str | None = None
-    categories: list[str] | None = None
-    image: str | None = None
-    audio: str | None = None
-    price: float | None = None
-    available_from: Moment | None = None
-    available_until: Moment | None = None
-    hidden: bool = False
-    attributes: dict[str, Any] | None = None
-    image_base64: str | None = None
+    title: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    categories: list[str] | UnsetType | None = UNSET
+    image: str | UnsetType | None = UNSET
+    audio: str | UnsetType | None = UNSET
+    price: float | UnsetType | None = UNSET
+    available_from: Moment | UnsetType | None = UNSET
+    available_until: Moment | UnsetType | None = UNSET
+    hidden: bool | UnsetType = UNSET
+    attributes: dict[str, Any] | UnsetType | None = UNSET
+    image_base64: str | UnsetType = UNSET
 
 
 class ItemUpsertReply(Struct):
-    """`modalities` are the kinds of content it is known by; `recommendable` says whether slates may show it now."""
+    """What became of an item.
+
+    `modalities` are the kinds of content that place it among the others. `recommendable` says whether slates may show
+    it now; `reasons` say why not, or what is missing.
+    """
 
     item_id: str
     version: int
@@ -178,3 +183,8 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise in_our_words(error) from None
+
+
+def milliseconds(moment: datetime) -> int:
+    """UTC milliseconds since 1970, rounded down, of any moment with a zone."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)

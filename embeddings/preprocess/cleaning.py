@@ -33,11 +33,12 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def clean(text: str, cleaning: Cleaning) -> str:
     """`text` as the tokenizer wants it; "none" leaves everything to the tokenizer file."""
-    return _CLEANERS[cleaning](text)
+    # Half a surrogate pair is no character, and the tokenizers refuse it.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _CLEANERS[cleaning](whole)
 
 
 def _repaired(text: str) -> str:
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "<" not in text:  # else it is markup, whose entities are meant
         text = html.unescape(text)
     text = _TERMINAL_ESCAPE.sub("", text)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def _drawn_batches(batches: Sequence[Sequence[CoverItem]], directory: Path, work
         return
     # Spawned, not forked: the caller may hold threads (of torch, say) that a fork would leave half alive.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context, initializer=_end_with_parent) as pool:
         yield from pool.map(_draw_batch, batches, folders)
 
 
@@ -106,3 +108,15 @@ def _draw_batch(items: Sequence[CoverItem], directory: Path) -> int:
         unfinished.write_bytes(draw_cover(item.item_id, item.title, item.year, item.genres))
         unfinished.replace(directory / name)
     return len(items)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers would wait for ever after a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)

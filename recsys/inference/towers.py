@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.errors import ArtifactError, CorruptArtifact
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
@@ -68,22 +69,36 @@ class OnnxQueryTower:
 
 
 class OnnxItemTower:
-    """`recsys.ports.ItemEncoder` over `item_tower.onnx`."""
+    """`recsys.ports.ItemEncoder` over `item_tower.onnx`; release building runs it over the whole catalogue."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._session = open_session(path, threads)
-        self._widths = {node.name: node.shape[-1] for node in self._session.get_inputs() if len(node.shape) == 2}
+        self._widths = {node.name: int(node.shape[-1]) for node in self._session.get_inputs() if len(node.shape) == 2}
+        self._dim = int(self._session.get_outputs()[0].shape[-1])
 
-    def encode_new(self, vectors: Mapping[str, Floats], categories: NDArray[np.bool_]) -> Floats:
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    def encode_new(self, vectors: Mapping[str, Floats], categories: Mask) -> Floats:
         """See the port: the id is masked, and so is each modality that is not in `vectors`."""
-        inputs: dict[str, NDArray[Any]] = {
-            "id_vector": np.zeros((1, self._widths["id_vector"]), np.float32),
-            "id_mask": np.zeros(1, np.bool_),
-        }
+        known = {name: (vector[None, :], np.ones(1, np.bool_)) for name, vector in vectors.items()}
+        return self.encode_batch(np.zeros((1, self._widths["id_vector"])), np.zeros(1, np.bool_), known, categories[None])[0]
+
+    def encode_batch(
+        self,
+        id_vectors: NDArray[np.floating[Any]],
+        id_mask: Mask,
+        modalities: Mapping[str, tuple[Floats, Mask]],
+        categories: Mask,
+    ) -> Floats:
+        """`B` items: id vectors [B, d] and bool [B] where there is one, each modality's vectors [B, D_m] and bool [B],
+        categories bool [B, C]. A modality that is not given is masked. Returns float32 [B, D]."""
+        n = len(id_vectors)
+        inputs: dict[str, NDArray[Any]] = {"id_vector": id_vectors.astype(np.float32), "id_mask": id_mask}
         if "categories" in self._widths:
-            inputs["categories"] = categories[None, :].astype(np.float32)
+            inputs["categories"] = categories.astype(np.float32)
         for name in self._widths.keys() - {"id_vector", "categories"}:
-            vector = vectors.get(name)
-            inputs[name] = np.zeros((1, self._widths[name]), np.float32) if vector is None else vector[None, :]
-            inputs[f"{name}_mask"] = np.array([vector is not None])
-        return _run(self._session, inputs)[0]
+            absent = np.zeros((n, self._widths[name]), np.float32), np.zeros(n, np.bool_)
+            inputs[name], inputs[f"{name}_mask"] = modalities.get(name, absent)
+        return _run(self._session, inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,14 +20,22 @@ _FORM = "redis://[user:password@]host[:port][/db][?namespace=NAME]"
 
 _Answer = TypeVar("_Answer")
 
-_ADVICE: tuple[tuple[type[Exception], str], ...] = (
+# By the code that begins the server's answer, which a script's error only quotes.
+_ADVICE_BY_CODE = {
+    "READONLY": "It is a replica, which takes no writes; name the primary in the store's URL",
+    "OOM": "It is full; raise maxmemory (with maxmemory-policy noeviction) or move its data away",
+    "MISCONF": "It cannot write its data to disk, so it takes no writes; free disk space and see its log",
+    "WRONGTYPE": "Another program uses these keys; give this one a namespace of its own: ?namespace=NAME",
+}
+_ADVICE_BY_KIND: tuple[tuple[type[Exception], str], ...] = (
     (redis.AuthenticationError, "Its password is wrong or missing; put it into the store's URL"),
     (redis.BusyLoadingError, "It is still reading its data; it will answer when that is done"),
-    (redis.ReadOnlyError, "It is a replica, which takes no writes; name the primary in the store's URL"),
-    (redis.OutOfMemoryError, "It is full; raise maxmemory (with maxmemory-policy noeviction) or move its data away"),
+    (redis.ReadOnlyError, _ADVICE_BY_CODE["READONLY"]),
+    (redis.OutOfMemoryError, _ADVICE_BY_CODE["OOM"]),
     (redis.TimeoutError, f"It did not answer in {OPERATION_TIMEOUT_S:g} s; see whether it is stuck or swapping"),
     (redis.ConnectionError, "Start it, or correct the host and port in the store's URL"),
 )
+_IN_A_SCRIPT = re.compile(r"^Error running script .*@user_script: ?\d+: -?")
 
 
 class RedisConnection:
@@ -70,7 +79,8 @@ class RedisConnection:
         try:
             yield self.client
         except (redis.RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis at {self.address}: {error}. {_advice(error)}") from error
+            words = _IN_A_SCRIPT.sub("", str(error)).rstrip(".")
+            raise StoreUnavailable(f"Redis at {self.address}: {words}. {_advice(error, words)}") from error
 
     def read(self, ask: Callable[[Any], _Answer]) -> _Answer:
         """The answer to a question that changes nothing, asked once more when the connection broke.
@@ -87,12 +97,9 @@ class RedisConnection:
         self.client.close()
 
 
-def _advice(error: Exception) -> str:
-    for kind, words in _ADVICE:
-        if isinstance(error, kind):
-            return words
-    if "MISCONF" in str(error):
-        return "It cannot write its data to disk, so it takes no writes; free disk space and see its log"
-    if "WRONGTYPE" in str(error):
-        return "Another program uses these keys; give this one a namespace of its own: ?namespace=NAME"
-    return "See the server's log, and try again"
+def _advice(error: Exception, words: str) -> str:
+    code = words.partition(" ")[0]
+    if code in _ADVICE_BY_CODE:
+        return _ADVICE_BY_CODE[code]
+    found = (advice for kind, advice in _ADVICE_BY_KIND if isinstance(error, kind))
+    return next(found, "See the server's log, and try again")

@@ -162,4 +162,5 @@ def _content(n_items: int, dimension: int, rng: np.random.Generator) -> ItemCont
 
 def _vectors(parities: NDArray[np.int64], dimension: int, rng: np.random.Generator) -> NDArray[np.float32]:
     vectors = np.eye(2, dimension)[parities] + rng.normal(0, 0.3 / np.sqrt(dimension), (len(parities), dimension))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / lengths, dtype=np.float32)

@@ -1,0 +1,124 @@
+"""What jobs leave for one another, as values: the dataset, the content vectors, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.catalog import category_matrix
+from recsys.dataset import ItemContent, Modality, Sequences, UserContent
+from recsys.features.blend import Blend
+from recsys.interactions import INTERACTIONS_SCHEMA, read_table, to_sequences
+from recsys.manifest import EmbeddingSpace, fingerprint
+from recsys.storage.artifact_files import latest, read_artifact
+from recsys.vocabulary import Vocabulary
+from recsys.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `validate` accepted."""
+
+    path: Path
+    key: str
+    summary: Mapping[str, Any]
+
+    @cached_property
+    def items(self) -> pa.Table:
+        return pq.read_table(self.path / "items.parquet")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.items["item_id"].to_pylist())
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        return to_sequences(self.interactions, self.vocabulary)
+
+    @property
+    def interactions(self) -> pa.Table:
+        return read_table(self.path / "interactions.parquet", INTERACTIONS_SCHEMA)
+
+    @cached_property
+    def users(self) -> pa.Table | None:
+        path = self.path / "users.parquet"
+        return pq.read_table(path) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What `embed` made of one dataset: vectors by modality, aligned to its items and its users."""
+
+    path: Path
+    key: str
+    spaces: Mapping[str, EmbeddingSpace]
+
+    def modality(self, name: str) -> Modality:
+        vectors = np.load(self.path / f"{name}.npy").astype(np.float32)
+        return Modality(name, self.spaces[name].space_id, vectors, np.load(self.path / f"{name}_present.npy"))
+
+    def item_content(self, dataset: Dataset) -> ItemContent:
+        names, categories = category_matrix(dataset.items)
+        modalities = tuple(self.modality(name) for name in sorted(self.spaces))
+        return ItemContent(len(dataset.vocabulary), modalities, names, categories)
+
+    def user_content(self, dataset: Dataset) -> UserContent | None:
+        if dataset.users is None or "text" not in self.spaces:
+            return None
+        vectors = np.load(self.path / "users.npy").astype(np.float32)
+        present = np.load(self.path / "users_present.npy")
+        text = Modality("text", self.spaces["text"].space_id, vectors, present)
+        return UserContent(tuple(dataset.users["user_id"].to_pylist()), text)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `train` made: the towers as ONNX, the id vectors, and the weights of the ranking formula.
+
+    Attributes:
+        item_ids: the `N` items of its training data.
+        id_vectors: float32 [N, d], and `id_present` bool [N], False for items that no training interaction had.
+        space_ids: modality → embedding space of the content it was trained on.
+        n_interactions: that it was trained on.
+    """
+
+    path: Path
+    key: str
+    item_ids: tuple[str, ...]
+    id_vectors: NDArray[np.float32]
+    id_present: NDArray[np.bool_]
+    event_type_names: tuple[str, ...]
+    category_names: tuple[str, ...]
+    space_ids: Mapping[str, str]
+    max_history: int
+    blend: Blend
+    n_interactions: int
+
+
+DATASET_FILES = ("items.parquet", "interactions.parquet", "users.parquet")
+
+
+def load_dataset(workspace: Workspace) -> Dataset:
+    """The dataset that `recsys validate` made last. Raises MissingArtifact.
+
+    Its key is that of the accepted rows: validating again what did not change makes nobody train again.
+    """
+    path, manifest = read_artifact(workspace.root, "dataset")
+    key = fingerprint({name: manifest.files[name].sha256 for name in DATASET_FILES if name in manifest.files})
+    return Dataset(path, key, manifest.summary)
+
+
+def load_content(workspace: Workspace) -> Content:
+    """The vectors that `recsys embed` made last. Raises MissingArtifact."""
+    key = latest(workspace.root, "content")
+    path, manifest = read_artifact(workspace.root, "content", key)
+    spaces = {name: EmbeddingSpace(**space) for name, space in manifest.made_from["spaces"].items()}
+    return Content(path, key, spaces)

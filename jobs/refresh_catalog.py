@@ -1,0 +1,274 @@
+"""THE BATCH: from the files in data/ to a published release. `refresh_catalog` is the whole flow.
+
+    read → validate → embed → write_shards → project (item tower) → build_index → verify → publish
+
+It can be killed anywhere: each step leaves its output complete or not at all and is skipped when it is there, and
+only the last line changes what users see.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from jobs.artifacts import Content, Dataset, Model, load_model
+from jobs.bootstrap import ADAPTERS, releases_of
+from jobs.embed import embed_dataset, encoders_key
+from jobs.progress import console, progress_bar
+from jobs.validate import validate_data
+from jobs.verify import Acceptance, gate_problems, verify
+from recsys.catalog import ITEM_FIELDS, category_matrix
+from recsys.evaluation import make_split
+from recsys.errors import GateFailed, MissingArtifact, SpaceMismatch
+from recsys.events import hash64
+from recsys.features.blend import Blend
+from recsys.features.transitions import fit_transitions
+from recsys.index.files import write_index
+from recsys.index.planner import build_index
+from recsys.inference.towers import OnnxItemTower
+from recsys.live import view_of
+from recsys.manifest import FileEntry, ReleaseManifest, canonical_json, release_id_of
+from recsys.release import ServingSchema
+from recsys.release_loading import ENCODER_FOLDER, load_release
+from recsys.storage.artifact_files import read_artifact
+from recsys.workspace import Workspace
+
+Floats = NDArray[np.float32]
+PROJECT_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class BuiltRelease:
+    """A release that was put into the store, and whether it may be published."""
+
+    release_id: str
+    acceptance: Acceptance
+    problems: tuple[str, ...]
+    is_published: bool
+
+
+def refresh_catalog(workspace: Workspace, *, now: datetime, publish: bool) -> BuiltRelease:
+    """Build a release of the data as it is now, with the model that was trained last.
+
+    Raises:
+        GateFailed: `publish` was asked for and the release is not good enough; the current one stays.
+    """
+    dataset = validate_data(workspace, now=now)
+    content = embed_dataset(workspace, dataset).content
+    model = model_for(workspace, content)
+    staging = fresh_folder(workspace)
+    item_vectors = project(dataset, content, model, staging)
+    write_parts(workspace, dataset, content, model, item_vectors, staging)
+    acceptance = verify_staged(workspace, dataset, content, staging)
+    built = put_release(workspace, dataset, content, item_vectors, acceptance, staging)
+    return publish_release(workspace, built) if publish else built
+
+
+def model_for(workspace: Workspace, content: Content) -> Model | None:
+    """The model trained last; None before the first training: such a release serves by content and popularity.
+
+    Raises:
+        SpaceMismatch: it was trained on vectors of other encoders.
+    """
+    try:
+        model = load_model(workspace)
+    except MissingArtifact:
+        console.print("  no model yet: this release will serve popular and similar items (`recsys train` makes one)")
+        return None
+    mine = {name: space.space_id for name, space in content.spaces.items()}
+    if dict(model.space_ids) != mine:
+        raise SpaceMismatch("the model was trained on vectors of other encoders: run `recsys train` again")
+    return model
+
+
+def fresh_folder(workspace: Workspace) -> Path:
+    """An empty folder for the release's files; what a killed run left in it is thrown away."""
+    staging = workspace.root / "artifacts" / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / ENCODER_FOLDER).mkdir(parents=True)
+    return staging
+
+
+def project(dataset: Dataset, content: Content, model: Model | None, staging: Path) -> Floats:
+    """Item vectors float32 [N, D] by the item tower; an item that the model never saw is carried by its content."""
+    n_items = len(dataset.vocabulary)
+    if model is None:
+        return np.zeros((n_items, 1), np.float32)
+    for tower in ("query_tower.onnx", "item_tower.onnx"):
+        shutil.copyfile(model.path / tower, staging / tower)
+    tower_of_items = OnnxItemTower(staging / "item_tower.onnx", threads=1)
+    id_vectors, id_mask = _id_inputs(dataset, model)
+    modalities = {name: content.modality(name) for name in content.spaces}
+    categories = _categories(dataset, model.category_names)
+    parts = [np.empty((0, tower_of_items.dim), np.float32)]
+    with progress_bar("project items") as bar:
+        for start in range(0, n_items, PROJECT_BATCH):
+            rows = slice(start, min(start + PROJECT_BATCH, n_items))
+            known = {name: (each.vectors[rows], each.present[rows]) for name, each in modalities.items()}
+            parts.append(tower_of_items.encode_batch(id_vectors[rows], id_mask[rows], known, categories[rows]))
+            bar(rows.stop, n_items)
+    return np.concatenate(parts)
+
+
+def _id_inputs(dataset: Dataset, model: Model) -> tuple[Floats, NDArray[np.bool_]]:
+    """The model's id vectors in the rows of this dataset float32 [N, d], and bool [N] where it has one."""
+    row_in_model = {item_id: row for row, item_id in enumerate(model.item_ids)}
+    rows = np.array([row_in_model.get(item_id, -1) for item_id in dataset.vocabulary.item_ids], dtype=np.int64)
+    trained = (rows >= 0) & model.id_present[np.maximum(rows, 0)] if len(model.item_ids) else rows >= 0
+    vectors = np.zeros((len(rows), model.id_vectors.shape[1]), np.float32)
+    vectors[trained] = model.id_vectors[rows[trained]]
+    return vectors, trained
+
+
+def _categories(dataset: Dataset, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    """bool [N, C] in the model's columns."""
+    here, matrix = category_matrix(dataset.items)
+    column_of = {name: column for column, name in enumerate(here)}
+    out = np.zeros((len(matrix), len(names)), dtype=np.bool_)
+    for column, name in enumerate(names):
+        if name in column_of:
+            out[:, column] = matrix[:, column_of[name]]
+    return out
+
+
+def write_parts(
+    workspace: Workspace,
+    dataset: Dataset,
+    content: Content,
+    model: Model | None,
+    item_vectors: Floats,
+    staging: Path,
+) -> None:
+    """Every file of the release but its acceptance (`recsys.release_loading` says what they are)."""
+    history = make_split(dataset.sequences, workspace.config.evaluation).history
+    n_items = len(dataset.vocabulary)
+    neighbours = fit_transitions(history, n_items)
+    index = build_index(item_vectors)
+    items = dataset.items.select(list(ITEM_FIELDS)).replace_schema_metadata(None)
+    pq.write_table(items, staging / "items.parquet", compression="zstd")
+    write_index(index, staging / "index.faiss")
+    _save(staging, "item_vectors", item_vectors)
+    _save(staging, "item_counts", history.item_counts(n_items))
+    _save(staging, "neighbours_rows", neighbours.rows)
+    _save(staging, "neighbours_weights", neighbours.weights)
+    for name in content.spaces:
+        modality = content.modality(name)
+        _save(staging, f"content_{name}", modality.vectors.astype(np.float16))
+        _save(staging, f"content_{name}_present", modality.present)
+    _write_profiles(dataset, content, staging)
+    _copy_encoders(workspace, content, staging)
+    schema = ServingSchema(
+        vocabulary_checksum=dataset.vocabulary.checksum,
+        event_type_names=model.event_type_names if model else dataset.sequences.event_type_names,
+        category_names=model.category_names if model else category_matrix(dataset.items)[0],
+        modalities=tuple(sorted(content.spaces)),
+        index=type(index).__name__,
+        history_window=neighbours.history_window,
+        history_decay=neighbours.history_decay,
+        blend=model.blend if model else Blend.without_towers(),
+        max_history=model.max_history if model else 0,
+        has_towers=model is not None,
+    )
+    (staging / "serving.json").write_text(canonical_json(schema.model_dump(mode="json")), encoding="utf-8")
+
+
+def _save(staging: Path, name: str, array: NDArray[Any]) -> None:
+    np.save(staging / f"{name}.npy", array, allow_pickle=False)
+
+
+def _write_profiles(dataset: Dataset, content: Content, staging: Path) -> None:
+    """Users who told something about themselves, by sorted hash."""
+    users = content.user_content(dataset)
+    hashes, vectors = np.empty(0, np.uint64), np.empty((0, 0), np.float32)
+    if users is not None and users.text.present.any():
+        known = np.flatnonzero(users.text.present)
+        all_hashes = np.array([hash64(users.user_ids[row]) for row in known], dtype=np.uint64)
+        order = np.argsort(all_hashes, kind="stable")
+        hashes, vectors = all_hashes[order], users.text.vectors[known[order]]
+    _save(staging, "profile_hashes", hashes)
+    _save(staging, "profiles", vectors)
+
+
+def _copy_encoders(workspace: Workspace, content: Content, staging: Path) -> None:
+    folder, manifest = read_artifact(workspace.root, "encoders", encoders_key(content.spaces))
+    for name in manifest.files:
+        shutil.copyfile(folder / name, staging / ENCODER_FOLDER / name)
+
+
+def verify_staged(workspace: Workspace, dataset: Dataset, content: Content, staging: Path) -> Acceptance:
+    """Load the release as the service would, and measure what it serves."""
+    manifest = _manifest(dataset, content, staging, n_dim=int(np.load(staging / "item_vectors.npy", mmap_mode="r").shape[1]))
+    release = load_release(_Staged(staging, manifest), manifest.release_id, ADAPTERS)
+    with progress_bar("verify: serve test users", "slates") as bar:
+        return verify(view_of(release), dataset.sequences, workspace.config, on_progress=bar)
+
+
+def put_release(
+    workspace: Workspace,
+    dataset: Dataset,
+    content: Content,
+    item_vectors: Floats,
+    acceptance: Acceptance,
+    staging: Path,
+) -> BuiltRelease:
+    """Copy the files into the release store, content-addressed; the release is there, and not current yet."""
+    (staging / "acceptance.json").write_text(canonical_json(acceptance.as_json()), encoding="utf-8")
+    manifest = _manifest(dataset, content, staging, n_dim=item_vectors.shape[1], acceptance=acceptance.as_json())
+    releases_of(workspace).put(_files(staging), manifest)
+    shutil.rmtree(staging)
+    problems = gate_problems(acceptance.as_json(), _current_acceptance(workspace, manifest.release_id), workspace.config.gate)
+    return BuiltRelease(manifest.release_id, acceptance, problems, is_published=False)
+
+
+def publish_release(workspace: Workspace, built: BuiltRelease) -> BuiltRelease:
+    """Move the pointer. Raises GateFailed when the release is not good enough."""
+    if built.problems:
+        raise GateFailed(f"release {built.release_id[:12]} is not published: " + "; ".join(built.problems))
+    releases_of(workspace).publish(built.release_id)
+    return BuiltRelease(built.release_id, built.acceptance, built.problems, is_published=True)
+
+
+def _current_acceptance(workspace: Workspace, release_id: str) -> Mapping[str, Any] | None:
+    store = releases_of(workspace)
+    current = store.current()
+    return None if current in (None, release_id) else store.manifest(str(current)).acceptance
+
+
+def _files(staging: Path) -> dict[str, Path]:
+    return {path.relative_to(staging).as_posix(): path for path in sorted(staging.rglob("*")) if path.is_file()}
+
+
+def _manifest(
+    dataset: Dataset, content: Content, staging: Path, *, n_dim: int, acceptance: Mapping[str, Any] | None = None
+) -> ReleaseManifest:
+    files = {name: FileEntry.of(path) for name, path in _files(staging).items()}
+    return ReleaseManifest(
+        release_id=release_id_of(files),
+        files=files,
+        spaces=dict(content.spaces),
+        n_items=len(dataset.vocabulary),
+        dim=n_dim,
+        acceptance=dict(acceptance or {}),
+    )
+
+
+class _Staged:
+    """The files of a release that is not in the store yet, as `load_release` reads them."""
+
+    def __init__(self, folder: Path, manifest: ReleaseManifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+
+    def manifest(self, release_id: str) -> ReleaseManifest:
+        return self._manifest
+
+    def open(self, manifest: ReleaseManifest, name: str, *, verify: bool = True) -> Path:
+        return self._folder / name

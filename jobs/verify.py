@@ -1,0 +1,136 @@
+"""What a release must show before it may be published: its figures, and the rules of the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys.baselines import Popularity
+from recsys.dataset import Sequences, Split
+from recsys.evaluation import (
+    Evaluation,
+    EvaluationConfig,
+    compare,
+    distinct_users,
+    evaluate,
+    evaluate_slates,
+    make_split,
+)
+from recsys.index.exact import ExactIndex
+from recsys.live import CatalogView
+from recsys.metrics.ann import recall_against_exact
+from recsys.metrics.bootstrap import Estimate
+from recsys.served import served_slates
+from recsys.workspace import GateConfig, WorkspaceConfig
+
+PROBE_QUERIES = 500
+PROBE_K = 100
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """The figures of a release; part of its id, so they hold no times.
+
+    Attributes:
+        index_recall: recall@100 of the index against exact search, 1 for an exact one.
+        n_users: test users whose slates were served.
+        served, popularity: `{"ndcg@10": {"value", "low", "high"}, ...}` on the same users; empty without users.
+        lift: served minus popularity, NDCG@10, paired over users; None without users.
+    """
+
+    index_recall: float
+    n_users: int
+    served: Mapping[str, Any]
+    popularity: Mapping[str, Any]
+    lift: Estimate | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "index_recall@100": round(self.index_recall, 6),
+            "n_users": self.n_users,
+            "served": dict(self.served),
+            "popularity": dict(self.popularity),
+            "served_minus_popularity": None if self.lift is None else self.lift.as_json(),
+        }
+
+
+def verify(
+    catalog: CatalogView,
+    sequences: Sequences,
+    config: WorkspaceConfig,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Acceptance:
+    """Measure a loaded release on the interactions that [evaluation] holds out: nothing in it has seen them."""
+    split = sampled(make_split(sequences, config.evaluation), config.gate.max_users, seed=config.evaluation.seed)
+    n_items = catalog.release.n_items
+    recall = index_recall(catalog)
+    if not len(split.target_users):
+        return Acceptance(recall, 0, {}, {}, None)
+    plan = config.evaluation
+    slates = served_slates(catalog, split, config.recommender, on_progress=on_progress)
+    served = evaluate_slates(slates, split, n_items, plan)
+    popularity = popularity_of(split, n_items, plan)
+    return Acceptance(
+        index_recall=recall,
+        n_users=len(distinct_users(split)),
+        served=headline(served),
+        popularity=headline(popularity),
+        lift=compare(served, popularity, "ndcg@10", plan),
+    )
+
+
+def sampled(split: Split, max_users: int, *, seed: int) -> Split:
+    """The split with at most `max_users` targets, drawn once and for all by `seed`."""
+    if len(split.target_users) <= max_users:
+        return split
+    kept = np.sort(np.random.default_rng(seed).permutation(len(split.target_users))[:max_users])
+    return Split(split.train, split.history, split.target_users[kept], split.target_items[kept])
+
+
+def popularity_of(split: Split, n_items: int, plan: EvaluationConfig) -> Evaluation:
+    model = Popularity.fit(split.train, n_items)
+    return evaluate(lambda users: model.scores(split.history, users), split, n_items, plan)
+
+
+def headline(evaluation: Evaluation) -> dict[str, Any]:
+    """The measures that a manifest and a table show."""
+    measures = evaluation.report.overall.as_json()
+    return {name: value for name, value in measures.items() if "@" in name}
+
+
+def index_recall(catalog: CatalogView) -> float:
+    """Recall@100 of the release's index against exact search, over items' own vectors spread over the catalogue."""
+    release = catalog.release
+    if release.n_items == 0 or not release.schema.has_towers:
+        return 1.0
+    probes = np.linspace(0, release.n_items - 1, min(PROBE_QUERIES, release.n_items)).astype(np.int64)
+    queries = np.ascontiguousarray(release.item_vectors[probes])
+    found, _ = release.index.search(queries, PROBE_K)
+    exact, _ = ExactIndex(release.item_vectors).search(queries, PROBE_K)
+    return float(recall_against_exact(found, exact))
+
+
+def gate_problems(
+    acceptance: Mapping[str, Any], current: Mapping[str, Any] | None, config: GateConfig
+) -> tuple[str, ...]:
+    """What keeps a release from being published; empty when it may be.
+
+    Both are `Acceptance.as_json()`; `current` is that of the release that it would replace, if there is one.
+    """
+    problems = []
+    recall = acceptance["index_recall@100"]
+    if recall < config.min_index_recall:
+        problems.append(f"index recall@100 is {recall:.4f}, below {config.min_index_recall}")
+    if acceptance["n_users"] >= max(config.min_users, 1):
+        served = acceptance["served"]["ndcg@10"]["value"]
+        popularity = acceptance["popularity"]["ndcg@10"]["value"]
+        if served < config.min_lift_over_popularity * popularity:
+            problems.append(f"served NDCG@10 {served:.4f} is not above popularity's {popularity:.4f}")
+        before = (current or {}).get("served", {}).get("ndcg@10", {}).get("value")
+        if before is not None and served < before * (1 - config.max_loss):
+            problems.append(f"served NDCG@10 {served:.4f} fell by more than {config.max_loss:.0%} from {before:.4f}")
+    return tuple(problems)

@@ -1,0 +1,1 @@
+"""From a company's files to accepted tables and a quarantine."""

@@ -1,0 +1,63 @@
+"""`python -m serving --workspace DIR`: the service on uvicorn. Exit code 2: wrong usage or environment."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from recsys.errors import RecsysError
+from serving.settings import Settings, WORKSPACE_VARIABLE, hand_to_workers
+
+APP = "serving.app:app_of_this_process"
+GRACE_S = 20
+
+# Option → the variable that it overrules.
+OPTIONS = {
+    "workspace": WORKSPACE_VARIABLE,
+    "host": "RECSYS_HOST",
+    "port": "RECSYS_PORT",
+    "workers": "RECSYS_WORKERS",
+    "store_url": "RECSYS_STORE_URL",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
+    for option in OPTIONS:
+        parser.add_argument(f"--{option.replace('_', '-')}")
+    options = vars(parser.parse_args(arguments))
+    try:
+        settings = hand_to_workers({OPTIONS[name]: value for name, value in options.items() if value is not None})
+    except RecsysError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    serve(settings)
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Run uvicorn; returns when it was told to stop."""
+    uvicorn.run(
+        APP,
+        factory=True,
+        host=settings.serving.host,
+        port=settings.serving.port,
+        workers=settings.serving.workers,
+        loop="uvloop",
+        http="httptools",
+        # Our own log lines carry no paths or addresses, which hold ids.
+        access_log=False,
+        server_header=False,
+        # What a proxy says of the client is not believed: nothing here depends on it but the access to /metrics.
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Joins the service's parts: the only place of `serving` that names concrete adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from embeddings.content_encoder import OnnxContentEncoder
+from recsys.index.files import open_index
+from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
+from recsys.ports import ReleaseStore, Store
+from recsys.release import LoadedRelease
+from recsys.release_loading import Adapters, load_release
+from recsys.storage.release_files import LocalReleaseStore
+from recsys.storage.urls import open_store
+from serving.feature_cache import KnownStates, VectorCache, with_caches
+from serving.releases import Releases
+from serving.service import Service
+from serving.settings import Settings
+from serving.telemetry import Telemetry
+from serving.work import Work
+
+ADAPTERS = Adapters(
+    open_index=open_index,
+    open_query_tower=OnnxQueryTower,
+    open_item_tower=OnnxItemTower,
+    open_content_encoder=OnnxContentEncoder.open,
+)
+
+
+def open_service(settings: Settings, telemetry: Telemetry) -> Service:
+    """The service of a workspace, not yet started.
+
+    Raises:
+        ConfigError: no such kind of store.
+        StoreUnavailable: the SQLite file cannot be used (Redis may come later).
+    """
+    store = open_store(settings.serving.store_url, root=settings.workspace)
+    release_store = LocalReleaseStore(settings.workspace)
+
+    def load(release_id: str) -> LoadedRelease:
+        return load_release(release_store, release_id, ADAPTERS)
+
+    return service_over(store, release_store, load, settings, telemetry)
+
+
+def service_over(
+    store: Store,
+    release_store: ReleaseStore,
+    load: Callable[[str], LoadedRelease],
+    settings: Settings,
+    telemetry: Telemetry,
+) -> Service:
+    """The service over these parts; `load` gives the release of an id."""
+    cache, limits = settings.serving.cache, settings.serving.limits
+    query_vectors = VectorCache("query_vector", cache.query_vectors, telemetry)
+    content_vectors = VectorCache("content_vector", cache.content_vectors, telemetry)
+
+    def load_cached(release_id: str) -> LoadedRelease:
+        return with_caches(load(release_id), query_vectors, content_vectors)
+
+    return Service(
+        settings=settings,
+        telemetry=telemetry,
+        store=store,
+        releases=Releases(release_store, load_cached, store, settings.recommender, settings.serving, telemetry),
+        states=KnownStates(cache.user_state_entries, telemetry),
+        requests=Work("requests", threads=settings.serving.threads, max_concurrent=limits.max_concurrent),
+        encoding=Work("encoding", threads=1, max_concurrent=limits.max_concurrent_items),
+    )

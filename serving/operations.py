@@ -1,0 +1,82 @@
+"""An address of the API and what the OpenAPI document says of it. Plain Starlette routes: they cost half of FastAPI's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.errors import PROBLEM_JSON, Problem
+
+TITLE = "recsys"
+API_VERSION = "1"
+REF = "#/components/schemas/{name}"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method at one path.
+
+    Attributes:
+        body, reply: msgspec structs; None = no body, or a reply that is not JSON.
+        parameters: OpenAPI parameter objects.
+        problems: statuses of its problem+json replies.
+        example: a body that works.
+    """
+
+    method: str
+    path: str
+    endpoint: Callable[[Request], Awaitable[Response]]
+    summary: str
+    status: int = 200
+    body: type[msgspec.Struct] | None = None
+    reply: type[msgspec.Struct] | None = None
+    parameters: Sequence[Mapping[str, Any]] = ()
+    problems: Sequence[int] = ()
+    example: Mapping[str, Any] | None = None
+
+
+def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:
+    """OpenAPI 3.1 of these operations, their schemas taken from the structs that decode and encode them."""
+    structs = {each for operation in operations for each in (operation.body, operation.reply) if each is not None}
+    ordered = [Problem, *sorted(structs, key=lambda struct: struct.__name__)]
+    _, schemas = msgspec.json.schema_components(ordered, ref_template=REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    keys = {"bearer": {"type": "http", "scheme": "bearer"}}
+    keys["header"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": API_VERSION, "description": description},
+        "paths": paths,
+        "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": keys},
+        "security": [{"bearer": []}, {"header": []}, {}],
+    }
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"summary": operation.summary, "operationId": operation.endpoint.__name__}
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.body is not None:
+        content: dict[str, Any] = {"schema": _ref(operation.body)}
+        if operation.example is not None:
+            content["example"] = operation.example
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+    success: dict[str, Any] = {"description": "Done."}
+    if operation.reply is not None:
+        success["content"] = {"application/json": {"schema": _ref(operation.reply)}}
+    responses = {str(operation.status): success}
+    refused = {"description": "Refused, and why.", "content": {PROBLEM_JSON: {"schema": _ref(Problem)}}}
+    responses |= {str(status): refused for status in sorted(operation.problems)}
+    described["responses"] = responses
+    return described
+
+
+def _ref(struct: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": REF.format(name=struct.__name__)}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recsys.errors import CorruptArtifact, MissingArtifact
+from recsys.index.approximate import ApproximateIndex
+from recsys.index.exact import ExactIndex
+from recsys.index.files import open_index, write_index
+from recsys.index.planner import IndexConfig, build_index
+
+VECTORS = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
+FACTORIES = ["PQ8x4fs", "IVF16,PQ8x4fs", "RR16,IVF16,PQ8x4fs", "HNSW16"]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_the_same_vectors_give_the_same_bytes(tmp_path, factory):
+    config = IndexConfig(kind="approximate", factory=factory)
+    for name in ("a", "b"):
+        write_index(build_index(VECTORS.copy(), config), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_another_seed_trains_other_codes(tmp_path):
+    for seed in (1, 2):
+        config = IndexConfig(kind="approximate", factory="IVF16,PQ8x4fs", seed=seed)
+        write_index(build_index(VECTORS, config), tmp_path / str(seed))
+    assert (tmp_path / "1").read_bytes() != (tmp_path / "2").read_bytes()
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_it_answers_the_same_after_a_round_trip(tmp_path, factory):
+    built = ApproximateIndex.build(VECTORS, factory, refine_factor=2, n_probes=4)
+    write_index(built, tmp_path / "index")
+    opened = open_index(tmp_path / "index", VECTORS)
+    assert isinstance(opened, ApproximateIndex)
+    assert (opened.refine_factor, opened.n_probes) == (2, 4)
+    assert opened.search(VECTORS[:5], 20)[0].tolist() == built.search(VECTORS[:5], 20)[0].tolist()
+
+
+def test_an_exact_index_needs_no_more_than_the_item_vectors(tmp_path):
+    write_index(ExactIndex(VECTORS), tmp_path / "index")
+    assert isinstance(open_index(tmp_path / "index", VECTORS), ExactIndex)
+    assert (tmp_path / "index").stat().st_size < 300
+
+
+def test_an_empty_index_survives_the_round_trip(tmp_path):
+    empty = np.empty((0, 16), np.float32)
+    write_index(build_index(empty), tmp_path / "index")
+    assert open_index(tmp_path / "index", empty).n_items == 0
+
+
+def test_vectors_of_another_model_are_refused(tmp_path):
+    write_index(ExactIndex(VECTORS), tmp_path / "index")
+    for others in (VECTORS[:-1], VECTORS + np.float32(1e-3), VECTORS[::-1]):
+        with pytest.raises(CorruptArtifact, match="other item vectors"):
+            open_index(tmp_path / "index", others)
+
+
+def test_every_changed_byte_of_the_codes_is_noticed_before_faiss_sees_it(tmp_path):
+    write_index(ApproximateIndex.build(VECTORS, "PQ8x4fs"), tmp_path / "index")
+    written = (tmp_path / "index").read_bytes()
+    start = written.index(b"\n") + 1
+    for place in np.random.default_rng(0).integers(start, len(written), 50):
+        changed = bytearray(written)
+        changed[place] ^= 0xFF
+        (tmp_path / "index").write_bytes(changed)
+        with pytest.raises(CorruptArtifact, match="has changed"):
+            open_index(tmp_path / "index", VECTORS)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no index", b"[]\n", b'{"format": "recsys-index-0"}\n', b"\xff\xfe\n", b"3\n"]
+)
+def test_what_is_not_an_index_is_refused_in_words(tmp_path, content):
+    (tmp_path / "index").write_bytes(content)
+    with pytest.raises(CorruptArtifact, match="not an index"):
+        open_index(tmp_path / "index", VECTORS)
+
+
+def test_a_missing_file_names_the_job_that_makes_it(tmp_path):
+    with pytest.raises(MissingArtifact, match="recsys release build"):
+        open_index(tmp_path / "index", VECTORS)

@@ -1,0 +1,186 @@
+"""What only Redis can do to us: it goes away, hangs, fills up, forgets scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from recsys.errors import ConfigError, StoreUnavailable
+from recsys.ports import LiveItem, Store
+from recsys.storage.redis_server import PrivateRedis
+from recsys.storage.urls import open_store
+from tests.contracts.events import event, past
+from tests.contracts.test_event_log_contract import exposure
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PrivateRedis]:
+    with PrivateRedis(tmp_path / "redis", append_only=True) as running:
+        yield running
+
+
+@pytest.fixture
+def store(server: PrivateRedis) -> Iterator[Store]:
+    opened = open_store(server.url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def admin(server: PrivateRedis) -> Iterator[redis.Redis]:
+    client = redis.Redis(port=server.port, protocol=2)
+    yield client
+    client.close()
+
+
+def every_call(store: Store) -> list[tuple[str, object]]:
+    return [
+        ("user_state", lambda: store.user_state("ann")),
+        ("import_histories", lambda: store.import_histories([("ann", [past(1)])])),
+        ("block", lambda: store.block("ann", ["i1"])),
+        ("upsert_items", lambda: store.upsert_items([LiveItem("i1", {}, {}, {})])),
+        ("items_since", lambda: store.items_since(0)),
+        ("append", lambda: store.append([event(1)])),
+        ("append_exposure", lambda: store.append_exposure(exposure(1))),
+        ("read", lambda: list(store.read())),
+        ("exposures", lambda: list(store.exposures())),
+        ("ping", store.ping),
+    ]
+
+
+def test_nothing_is_asked_before_the_first_use_and_a_dead_server_is_named(server: PrivateRedis) -> None:
+    server.kill()
+    store = open_store(f"{server.url}?namespace=n")
+    for name, call in every_call(store):
+        with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{server.port}.*Start it") as raised:
+            call()  # type: ignore[operator]
+        assert raised.value.__cause__ is not None, name
+
+
+def test_the_same_store_works_again_once_redis_is_back_and_nothing_is_lost(server: PrivateRedis, store: Store) -> None:
+    store.append([event(1), event(2)])
+    server.kill()
+    with pytest.raises(StoreUnavailable):
+        store.append([event(3)])
+    server.start()
+    assert store.append([event(2), event(3)]) == ["duplicate", "accepted"]
+    assert [item.item_id for item in store.user_state("ann").history] == ["i1", "i2", "i3"]
+    assert [interaction.event_id for _, interaction in store.read()] == ["e1", "e2", "e3"]
+
+
+def test_a_server_that_hangs_is_given_up_on_soon(server: PrivateRedis, store: Store) -> None:
+    store.append([event(1)])
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            store.user_state("ann")
+        assert time.monotonic() - started < 5  # the limit is 0.5 s; the rest is for a busy machine
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert len(store.user_state("ann").history) == 1
+
+
+def test_a_write_that_ran_into_the_time_limit_may_be_sent_again(server: PrivateRedis, store: Store) -> None:
+    store.append([event(1)])
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.append([event(2)])
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    store.append([event(2)])
+    assert [interaction.event_id for _, interaction in store.read()] == ["e1", "e2"]
+    assert len(store.user_state("ann").history) == 2
+
+
+def test_forgotten_scripts_are_sent_again(store: Store, admin: redis.Redis) -> None:
+    store.append([event(1)])
+    store.upsert_items([LiveItem("i1", {}, {}, {})])
+    admin.script_flush()
+    assert store.append([event(1), event(2)]) == ["duplicate", "accepted"]
+    assert store.upsert_items([LiveItem("i2", {}, {}, {})]) == 2
+
+
+def test_a_user_state_is_one_command(store: Store, admin: redis.Redis) -> None:
+    store.append([event(number) for number in range(200)])
+    store.block("ann", ["i1"])
+    admin.config_resetstat()
+    store.user_state("ann")
+    counted = {name: figures["calls"] for name, figures in admin.info("commandstats").items()}  # type: ignore[union-attr]
+    assert counted.pop("cmdstat_config|resetstat", counted.pop("cmdstat_config", 0)) <= 1
+    counted.pop("cmdstat_info", None)
+    assert counted == {"cmdstat_get": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [({"maxmemory": "100kb"}, "raise maxmemory"), ({"requirepass": "secret"}, "password")],
+)
+def test_a_refused_write_says_what_to_do_and_changes_nothing(
+    store: Store, admin: redis.Redis, settings: dict[str, str], advice: str
+) -> None:
+    store.append([event(1)])
+    admin.ping()
+    for name, value in settings.items():
+        admin.config_set(name, value)
+    if "requirepass" in settings:
+        store = open_store(f"redis://127.0.0.1:{admin.connection_pool.connection_kwargs['port']}/0")
+    with pytest.raises(StoreUnavailable, match=advice):
+        store.append([event(2), event(3, user="bob")])
+    for name in settings:
+        admin.config_set(name, "0" if name == "maxmemory" else "")
+    assert [interaction.event_id for _, interaction in store.read()] == ["e1"]
+    assert store.user_state("bob").history == ()
+
+
+def test_a_replica_is_told_from_the_primary(store: Store, admin: redis.Redis) -> None:
+    store.append([event(1)])
+    admin.replicaof("127.0.0.1", "1")
+    with pytest.raises(StoreUnavailable, match="name the primary"):
+        store.append([event(2)])
+    admin.replicaof("NO", "ONE")
+    assert store.append([event(2)]) == ["accepted"]
+
+
+def test_keys_of_another_program_are_named_as_such(store: Store, admin: redis.Redis) -> None:
+    admin.hset("recsys:u:ann", "name", "Ann")
+    with pytest.raises(StoreUnavailable, match="namespace of its own"):
+        store.user_state("ann")
+    admin.set("recsys:u:bob", b"something else")
+    with pytest.raises(StoreUnavailable, match="written by another version"):
+        store.user_state("bob")
+
+
+def test_namespaces_and_databases_keep_apart(server: PrivateRedis, store: Store) -> None:
+    store.append([event(1)])
+    for other in (f"{server.url}?namespace=other", server.url.replace("/0", "/1")):
+        assert open_store(other).append([event(1)]) == ["accepted"]
+
+
+def test_an_accepted_event_is_remembered_for_long_but_not_for_ever(store: Store, admin: redis.Redis) -> None:
+    store.append([event(1)])
+    (key,) = admin.keys("recsys:e:*")  # type: ignore[misc]
+    assert 89 * 86_400 < int(admin.ttl(key)) <= 90 * 86_400  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://host:port/0",
+        "redis://host/zero",
+        "redis://host/0?namespace=",
+        "redis://host/0?timeout=3",
+        "redis://host:99999/0",
+    ],
+)
+def test_a_url_that_is_not_whole_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"write redis://"):
+        open_store(url)
