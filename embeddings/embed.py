@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.batching import BatchLimits
 from embeddings.encoder import Encoder
@@ -30,6 +31,7 @@ from embeddings.stored import write_items
 from recsys.errors import EnvironmentProblem, InputError
 
 Loader = Callable[[], Content | None]
+_Vector = NDArray[np.float16]
 Item = tuple[str, Content | Loader | None]
 """(item_id, its content, or what reads it when its turn comes, or None where it has none)."""
 
@@ -133,14 +135,9 @@ class _Run:
 
     def report(self, space_id: str) -> EmbedReport:
         unusable = dict.fromkeys(self.ledger.unusable, NOT_FINITE) | self.unusable
-        bad = [
-            Rejected(item_id, unusable[content_hash])
-            for item_id, content_hash in self.content_hashes.items()
-            if content_hash in unusable
-        ]
-        good = {
-            item: content_hash for item, content_hash in self.content_hashes.items() if content_hash not in unusable
-        }
+        known = self.content_hashes.items()
+        bad = [Rejected(item_id, unusable[content_hash]) for item_id, content_hash in known if content_hash in unusable]
+        good = {item_id: content_hash for item_id, content_hash in known if content_hash not in unusable}
         return EmbedReport(
             space_id=space_id,
             n_items=self.n_items,
@@ -231,7 +228,7 @@ def _encode(
 ) -> None:
     """Forward and write, shard after shard; texts are sorted by length within a shard, images come in batches."""
     window = shard_size if encoder.space.modality == "text" else limits.max_items
-    done: list[tuple[_Todo, np.ndarray[tuple[int], np.dtype[np.float16]]]] = []
+    done: list[tuple[_Todo, _Vector]] = []
     while chunk := list(islice(prepared, min(window, shard_size - len(done)))):
         vectors = encoder.encode_features([features for _, features in chunk], limits)
         done.extend((todo, vector) for (todo, _), vector in zip(chunk, vectors.astype(np.float16), strict=True))
@@ -246,9 +243,7 @@ def _encode(
         on_progress(run.n_items, run.n_encoded)
 
 
-def _commit(
-    store: ShardStore, done: list[tuple[_Todo, np.ndarray[tuple[int], np.dtype[np.float16]]]], run: _Run
-) -> ShardStore:
+def _commit(store: ShardStore, done: list[tuple[_Todo, _Vector]], run: _Run) -> ShardStore:
     good = [(todo, vector) for todo, vector in done if np.isfinite(vector).all()]
     unusable = {todo.content_hash for todo, vector in done if not np.isfinite(vector).all()}
     run.unusable |= dict.fromkeys(unusable, NOT_FINITE)

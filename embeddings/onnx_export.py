@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ def onnx_bytes(tower: torch.nn.Module, example: dict[str, torch.Tensor], input_n
     checked against torch for several batch sizes and lengths in the tests.
     """
     axes = {name: {0: "B", 1: "L"} if name != "pixels" else {0: "B"} for name in input_names} | {OUTPUT: {0: "B"}}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode(), _plain_attention():
         warnings.simplefilter("ignore")
         path = Path(folder) / "tower.onnx"
         torch.onnx.export(
@@ -35,6 +37,17 @@ def onnx_bytes(tower: torch.nn.Module, example: dict[str, torch.Tensor], input_n
             dynamo=False,
         )
         return _stripped(onnx.load(path))
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """torch's fused attention has no form in ONNX."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _stripped(model: Any) -> bytes:

@@ -39,7 +39,7 @@ def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tup
     name = f"{PREFIX}{arch if checkpoint else 'custom'}"
 
     image_preprocessor = ImagePreprocessor(image_config(model.visual.preprocess_cfg))
-    text_preprocessor = _text_preprocessor(model, arch, checkpoint)
+    text_preprocessor = _text_preprocessor(arch, checkpoint)
     dim = _width(model, text_preprocessor)
     image = TorchEncoder(
         _ImageTower(model),
@@ -73,7 +73,7 @@ def image_config(cfg: dict[str, Any]) -> ImagePreprocessConfig:
         resize_mode=cast('Literal["shortest", "squash"]', cfg["resize_mode"]),
         interpolation="bilinear" if bilinear else "bicubic",
         crop_rounding="half_even",
-        convert_first=False,
+        to_rgb="after",
         mean=cast(Triple, tuple(cfg["mean"])),
         std=cast(Triple, tuple(cfg["std"])),
     )
@@ -125,7 +125,7 @@ def _load(spec: str, arch: str, checkpoint: str | None) -> Any:
         return open_clip.create_model(arch, pretrained=checkpoint)
 
 
-def _text_preprocessor(model: Any, arch: str, checkpoint: str | None) -> TextPreprocessor:
+def _text_preprocessor(arch: str, checkpoint: str | None) -> TextPreprocessor:
     source = f"local-dir:{arch}" if checkpoint is None else arch
     with weights_by_name(
         f"the tokenizer of {arch}", bring="Name a folder that holds the tokenizer beside the weights."
@@ -140,13 +140,11 @@ def _text_preprocessor(model: Any, arch: str, checkpoint: str | None) -> TextPre
     else:
         kind = type(tokenizer).__name__
         raise ConfigError(f"the tokenizer of {arch} ({kind}) is not supported; choose another model")
-    # A causal tower that pools at the end token never sees padding, so that short texts may stay short.
-    backward_looking = getattr(model, "attn_mask", None) is not None and model.text_pool_type == "argmax"
     config = TextPreprocessConfig(
         tokenizer_sha256=text_sha256(tokenizer_json),
         max_length=tokenizer.context_length,
         pad_id=pad_id,
-        pad_to="longest" if backward_looking else "max_length",
+        pad_to="max_length",  # open_clip's towers take texts of the full context length only
         cleaning=cast(Cleaning, cleaning.removeprefix("_clean_")),
     )
     return TextPreprocessor(config, tokenizer_json)

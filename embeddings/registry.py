@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from embeddings.encoder import Encoder
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.onnx_encoder import OnnxEncoder
+from embeddings.preprocess.text import TextPreprocessor
 from recsys.errors import ConfigError, EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -57,6 +58,19 @@ def load_encoders(image_spec: str, text_spec: str, *, device: Device = "auto", t
         text = loaded[1] if loaded else None
     image_encoder = image[0] if image else None
     return EncoderPair(_ready(image_encoder, chosen, threads), _ready(text, chosen, threads))
+
+
+def text_preprocessor(spec: str) -> TextPreprocessor | None:
+    """The tokenizer of a text encoder, for counting what it does not know; None where that cannot be told.
+
+    The bundled one is read without its model. Raises as `load_encoders` does.
+    """
+    if spec == "bundled":
+        from embeddings.bundled_encoder import bundled_text_preprocessor
+
+        return bundled_text_preprocessor()
+    encoder = load_encoders("none", spec, device="cpu").text
+    return encoder.preprocessor if encoder and isinstance(encoder.preprocessor, TextPreprocessor) else None
 
 
 _Loaded = tuple["TorchEncoder | FakeEncoder | None", "TorchEncoder | FakeEncoder | None"]

@@ -51,7 +51,8 @@ def gather(
                 vectors[positions] = shard.vectors[row]
                 present[positions] = True
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1.0).astype(np.float32), present
+    vectors /= np.where(norms > 0, norms, 1.0)
+    return vectors, present
 
 
 def write_items(store_dir: Path, content_hashes: Mapping[str, str]) -> None:

@@ -235,7 +235,7 @@ def _image_config(processor: CLIPImageProcessorPil) -> ImagePreprocessConfig:
         resize_to=int(shortest),
         interpolation="bilinear" if int(processor.resample) == 2 else "bicubic",
         crop_rounding="down",
-        convert_first=True,
+        to_rgb="before_on_white",
         mean=cast(Triple, tuple(processor.image_mean)),
         std=cast(Triple, tuple(processor.image_std)),
     )

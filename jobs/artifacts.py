@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,7 +101,9 @@ class Model:
     space_ids: Mapping[str, str]
     max_history: int
     blend: Blend
+    vocabulary_checksum: str
     n_interactions: int
+    summary: Mapping[str, Any]
 
 
 DATASET_FILES = ("items.parquet", "interactions.parquet", "users.parquet")
@@ -122,3 +125,24 @@ def load_content(workspace: Workspace) -> Content:
     path, manifest = read_artifact(workspace.root, "content", key)
     spaces = {name: EmbeddingSpace(**space) for name, space in manifest.made_from["spaces"].items()}
     return Content(path, key, spaces)
+
+
+def load_model(workspace: Workspace) -> Model:
+    """The model that `recsys train` made last. Raises MissingArtifact."""
+    path, manifest = read_artifact(workspace.root, "model")
+    described = msgspec.json.decode((path / "model.json").read_bytes())
+    return Model(
+        path=path,
+        key=manifest.key,
+        item_ids=tuple(pq.read_table(path / "item_ids.parquet")["item_id"].to_pylist()),
+        id_vectors=np.load(path / "id_vectors.npy"),
+        id_present=np.load(path / "id_present.npy"),
+        event_type_names=tuple(described["event_type_names"]),
+        category_names=tuple(described["category_names"]),
+        space_ids=described["space_ids"],
+        max_history=described["max_history"],
+        blend=Blend.model_validate(described["blend"]),
+        vocabulary_checksum=described["vocabulary_checksum"],
+        n_interactions=described["n_interactions"],
+        summary=manifest.summary,
+    )

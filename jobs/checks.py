@@ -51,8 +51,9 @@ print(json.dumps({"version": onnxruntime.__version__, "providers": onnxruntime.g
 """
 WEIGHTS_PROBE = """
 import json
-from embeddings.bundled_encoder import load_bundled_image, load_bundled_text
-print(json.dumps({"dims": [load_bundled_image().space.dim, load_bundled_text().space.dim]}))
+from embeddings.bundled_encoder import IMAGE_NAME, TEXT_NAME, check_bundled_weights
+check_bundled_weights()
+print(json.dumps({"names": [IMAGE_NAME, TEXT_NAME]}))
 """
 
 
@@ -194,8 +195,7 @@ def check_weights(probe: ProbeResult, wanted: bool) -> Check:
     if probe.problem:
         todo = f"{_SETUP}, or choose other encoders under [encoders] in {CONFIG_NAME}"
         return Check("weights", "fail" if wanted else "warn", f"bundled: {probe.problem}", todo)
-    image, text = probe.values["dims"]
-    return Check("weights", "ok", f"bundled: image {image} dimensions, text {text}, checksums right")
+    return Check("weights", "ok", f"{' and '.join(probe.values['names'])}, checksums right")
 
 
 def check_workspace(workspace: Path) -> Check:

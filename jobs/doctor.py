@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.table import Table
+from rich.markup import escape
 
 from jobs import checks
 from jobs.checks import Check
@@ -15,18 +15,12 @@ from jobs.progress import console
 from recsys.errors import ConfigError, UsageError
 from recsys.workspace import Workspace, WorkspaceConfig
 
-_MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+_MARKS = {"ok": "[green]ok[/]  ", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
 
 def doctor(workspace: Path, json_file: Path | None = None) -> int:
-    """Print one line a check, and write them to `json_file`; the exit code: 2 when the main job could not run."""
-    found = run_doctor(workspace)
-    _print(found)
-    able = all(check.status != "fail" for check in found)
-    if json_file is not None:
-        report = {"able": able, "checks": [asdict(check) for check in found]}
-        json_file.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    return 0 if able else UsageError.exit_code
+    """Check this machine and tell; the exit code: 2 when the main job could not run."""
+    return report(run_doctor(workspace), json_file)
 
 
 def run_doctor(workspace: Path) -> list[Check]:
@@ -58,21 +52,17 @@ def _wants_bundled(workspace: Path) -> bool:
     return "bundled" in (encoders.image, encoders.text)
 
 
-def _print(found: list[Check]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("status", "name", "found"):
-        table.add_column(column, no_wrap=column != "found", overflow="fold")
+def report(found: list[Check], json_file: Path | None = None) -> int:
+    """Print one line a check, and write them to `json_file`; the exit code."""
     for check in found:
-        todo = f" [bold]→ {_plain(check.todo)}[/]" if check.todo else ""
-        table.add_row(_MARKS[check.status], check.name, _plain(check.found) + todo)
-    console.print(table)
+        todo = f" [bold]→ {escape(check.todo)}[/]" if check.todo else ""
+        console.print(f"{_MARKS[check.status]} {check.name:<11} {escape(check.found)}{todo}", soft_wrap=True)
     failed = [check.name for check in found if check.status == "fail"]
     if failed:
         console.print(f"[red]The main job cannot run here[/]: {', '.join(failed)}.")
     else:
         console.print("The main job can run here.")
-
-
-def _plain(text: str) -> str:
-    """Text as it is: rich would read `[serving]` as markup."""
-    return text.replace("[", r"\[")
+    if json_file is not None:
+        summary = {"able": not failed, "checks": [asdict(check) for check in found]}
+        json_file.write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return UsageError.exit_code if failed else 0

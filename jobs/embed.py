@@ -108,14 +108,14 @@ def _texts(dataset: Dataset) -> Iterator[Item]:
 
 def _profiles(dataset: Dataset) -> Iterator[Item]:
     assert dataset.users is not None
-    for user_id, text in zip(dataset.users["user_id"].to_pylist(), profile_texts(dataset), strict=True):
-        yield user_id, text
+    yield from zip(dataset.users["user_id"].to_pylist(), profile_texts(dataset), strict=True)
 
 
 def profile_texts(dataset: Dataset) -> Sequence[str | None]:
     """What each user told about themselves: their attributes in words, then their free text."""
     assert dataset.users is not None
-    return dataset.users["profile_text"].to_pylist()
+    texts: list[str | None] = dataset.users["profile_text"].to_pylist()
+    return texts
 
 
 def _keep_encoders(workspace: Workspace, encoders: EncoderPair, spaces: Mapping[str, EmbeddingSpace]) -> None:

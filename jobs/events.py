@@ -62,14 +62,17 @@ def _histories(dataset: Dataset, bar: Any) -> Iterator[tuple[str, list[HistoryIt
     hashes = np.fromiter(map(hash64, event_ids), np.uint64, count=len(event_ids))
     for row, user_id in enumerate(sequences.user_ids):
         mine = sequences.of(row)
-        yield user_id, [
-            HistoryItem(item_ids[item], sequences.event_type_names[event_type], at_ms, event_hash)
-            for item, event_type, at_ms, event_hash in zip(
-                sequences.item_rows[mine].tolist(),
-                sequences.event_types[mine].tolist(),
-                sequences.occurred_at_ms[mine].tolist(),
-                hashes[mine].tolist(),
-                strict=True,
-            )
-        ]
+        yield (
+            user_id,
+            [
+                HistoryItem(item_ids[item], sequences.event_type_names[event_type], at_ms, event_hash)
+                for item, event_type, at_ms, event_hash in zip(
+                    sequences.item_rows[mine].tolist(),
+                    sequences.event_types[mine].tolist(),
+                    sequences.occurred_at_ms[mine].tolist(),
+                    hashes[mine].tolist(),
+                    strict=True,
+                )
+            ],
+        )
         bar(row + 1, sequences.n_users)

@@ -26,8 +26,8 @@ from jobs.progress import console, progress_bar
 from jobs.validate import validate_data
 from jobs.verify import Acceptance, gate_problems, verify
 from recsys.catalog import ITEM_FIELDS, category_matrix
-from recsys.evaluation import make_split
 from recsys.errors import GateFailed, MissingArtifact, SpaceMismatch
+from recsys.evaluation import make_split
 from recsys.events import hash64
 from recsys.features.blend import Blend
 from recsys.features.transitions import fit_transitions
@@ -173,7 +173,7 @@ def write_parts(
         index=type(index).__name__,
         history_window=neighbours.history_window,
         history_decay=neighbours.history_decay,
-        blend=model.blend if model else Blend.without_towers(),
+        blend=model.blend if model else Blend(similarity_weight=0.0),
         max_history=model.max_history if model else 0,
         has_towers=model is not None,
     )
@@ -205,7 +205,9 @@ def _copy_encoders(workspace: Workspace, content: Content, staging: Path) -> Non
 
 def verify_staged(workspace: Workspace, dataset: Dataset, content: Content, staging: Path) -> Acceptance:
     """Load the release as the service would, and measure what it serves."""
-    manifest = _manifest(dataset, content, staging, n_dim=int(np.load(staging / "item_vectors.npy", mmap_mode="r").shape[1]))
+    manifest = _manifest(
+        dataset, content, staging, n_dim=int(np.load(staging / "item_vectors.npy", mmap_mode="r").shape[1])
+    )
     release = load_release(_Staged(staging, manifest), manifest.release_id, ADAPTERS)
     with progress_bar("verify: serve test users", "slates") as bar:
         return verify(view_of(release), dataset.sequences, workspace.config, on_progress=bar)
@@ -224,7 +226,9 @@ def put_release(
     manifest = _manifest(dataset, content, staging, n_dim=item_vectors.shape[1], acceptance=acceptance.as_json())
     releases_of(workspace).put(_files(staging), manifest)
     shutil.rmtree(staging)
-    problems = gate_problems(acceptance.as_json(), _current_acceptance(workspace, manifest.release_id), workspace.config.gate)
+    problems = gate_problems(
+        acceptance.as_json(), _current_acceptance(workspace, manifest.release_id), workspace.config.gate
+    )
     return BuiltRelease(manifest.release_id, acceptance, problems, is_published=False)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jobs.bootstrap import releases_of
 from jobs.progress import console
-from jobs.refresh_catalog import BuiltRelease, publish_release, refresh_catalog
+from jobs.refresh_catalog import BuiltRelease, refresh_catalog
 from jobs.verify import gate_problems
 from recsys.errors import GateFailed, MissingArtifact
 from recsys.workspace import Workspace
@@ -80,7 +80,9 @@ def list_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
     for release_id in store.list():
         manifest = store.manifest(release_id)
         served, popular = _ndcg(manifest.acceptance, "served"), _ndcg(manifest.acceptance, "popularity")
-        table.add_row(release_id[:12], f"{manifest.n_items:,}", served, popular, "current" if release_id == current else "")
+        table.add_row(
+            release_id[:12], f"{manifest.n_items:,}", served, popular, "current" if release_id == current else ""
+        )
         rows.append({"release": release_id, "current": release_id == current, "acceptance": manifest.acceptance})
     console.print(table)
     return {"releases": rows}, 0

@@ -25,9 +25,7 @@ def serve_job(root: Path, *, host: str | None, port: int | None, store_url: str 
     os.execv(command[0], command)
 
 
-def start_service(
-    root: Path, *, port: int, store_url: str | None, log_file: Path
-) -> subprocess.Popen[bytes]:
+def start_service(root: Path, *, port: int, store_url: str | None, log_file: Path) -> subprocess.Popen[bytes]:
     """The service in the background, its output in `log_file`."""
     with log_file.open("wb") as log:
         return subprocess.Popen(

@@ -45,7 +45,7 @@ def validate_data(workspace: Workspace, *, now: datetime) -> Dataset:
                 workspace.data_dir,
                 workspace.config.data,
                 now=now,
-                on_progress=bar,
+                on_progress=lambda read: bar(round(read.n_rows), round(read.n_rows / max(read.share, 1e-9))),
                 unknown_token_share=_unknown_token_share(workspace.config.encoders.text),
             )
         write_table(validated.items, folder / "items.parquet")

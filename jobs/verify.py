@@ -39,6 +39,7 @@ class Acceptance:
         n_users: test users whose slates were served.
         served, popularity: `{"ndcg@10": {"value", "low", "high"}, ...}` on the same users; empty without users.
         lift: served minus popularity, NDCG@10, paired over users; None without users.
+        evaluation: what the figures were taken from, to compare with other models; no part of the record.
     """
 
     index_recall: float
@@ -46,6 +47,7 @@ class Acceptance:
     served: Mapping[str, Any]
     popularity: Mapping[str, Any]
     lift: Estimate | None
+    evaluation: Evaluation | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -65,7 +67,7 @@ def verify(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Acceptance:
     """Measure a loaded release on the interactions that [evaluation] holds out: nothing in it has seen them."""
-    split = sampled(make_split(sequences, config.evaluation), config.gate.max_users, seed=config.evaluation.seed)
+    split = make_split(sequences, config.evaluation).sampled(config.gate.max_users, seed=config.evaluation.seed)
     n_items = catalog.release.n_items
     recall = index_recall(catalog)
     if not len(split.target_users):
@@ -80,15 +82,8 @@ def verify(
         served=headline(served),
         popularity=headline(popularity),
         lift=compare(served, popularity, "ndcg@10", plan),
+        evaluation=served,
     )
-
-
-def sampled(split: Split, max_users: int, *, seed: int) -> Split:
-    """The split with at most `max_users` targets, drawn once and for all by `seed`."""
-    if len(split.target_users) <= max_users:
-        return split
-    kept = np.sort(np.random.default_rng(seed).permutation(len(split.target_users))[:max_users])
-    return Split(split.train, split.history, split.target_users[kept], split.target_items[kept])
 
 
 def popularity_of(split: Split, n_items: int, plan: EvaluationConfig) -> Evaluation:

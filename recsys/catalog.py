@@ -267,7 +267,7 @@ def _moment(milliseconds: int | None, column: str) -> datetime | None:
     try:
         return datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
     except (ValueError, OverflowError, OSError):
-        raise RowRefused("out_of_range", column, f"{column} is outside the years 1 to 9999") from None
+        raise RowRefused("impossible_time", column, f"{column} is outside the years 1 to 9999") from None
 
 
 def category_matrix(items: pa.Table, max_names: int = MAX_CATEGORY_NAMES) -> tuple[tuple[str, ...], NDArray[np.bool_]]:

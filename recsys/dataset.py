@@ -147,6 +147,13 @@ class Split:
     target_users: Rows
     target_items: Rows
 
+    def sampled(self, max_targets: int, *, seed: int) -> Split:
+        """The split with at most `max_targets` targets, drawn once and for all by `seed`."""
+        if len(self.target_users) <= max_targets:
+            return self
+        kept = np.sort(np.random.default_rng(seed).permutation(len(self.target_users))[:max_targets])
+        return Split(self.train, self.history, self.target_users[kept], self.target_items[kept])
+
 
 def leave_last_out(sequences: Sequences, *, part: str) -> Split:
     """Leave-last-out: last interaction = test, the one before = validation, the rest trains.

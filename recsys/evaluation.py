@@ -5,7 +5,7 @@ Letters: U users with targets, T targets, B users of a batch, N items, K places 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,14 +17,26 @@ from recsys.config import Config
 from recsys.dataset import Mask, Rows, Sequences, Split, global_temporal, leave_last_out
 from recsys.metrics import beyond_accuracy
 from recsys.metrics.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
-from recsys.metrics.ranking import NO_ITEM, mrr_of_ranks, ndcg_of_ranks, rank_in_lists, rank_of_target, recall_of_ranks
+from recsys.metrics.full_ranking import ScoreBatch, distinct_users, rank_targets
+from recsys.metrics.ranking import NO_ITEM, mrr_of_ranks, ndcg_of_ranks, rank_in_lists, recall_of_ranks
 
-Scores = NDArray[np.float32]
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "EvaluationConfig",
+    "Group",
+    "Report",
+    "ScoreBatch",
+    "compare",
+    "distinct_users",
+    "evaluate",
+    "evaluate_slates",
+    "make_split",
+]
+
 Values = NDArray[np.float64]
-ScoreBatch = Callable[[Rows], Scores]
 
 LIST_LENGTH = 10
-MAX_BATCH_BYTES = 32 * 2**20
 
 _MEASURES: Mapping[str, Callable[[Rows, int], Values]] = {
     "recall": recall_of_ranks,
@@ -117,15 +129,11 @@ def make_split(sequences: Sequences, config: EvaluationConfig, *, part: str = "t
     return leave_last_out(sequences, part=part)
 
 
-def distinct_users(split: Split) -> Rows:
-    """The users that have a target, ascending, each once: int64 [U]."""
-    return np.unique(split.target_users)
-
-
 def evaluate(score_batch: ScoreBatch, split: Split, n_items: int, config: EvaluationConfig | None = None) -> Evaluation:
     """Rank each target among all items but the user's history (a target that is in the history stays).
 
-    Streams over batches of users: beside the model, memory is bounded by a few arrays of `MAX_BATCH_BYTES`.
+    Streams over batches of users: beside the model, memory is bounded by a few arrays of
+    `full_ranking.MAX_BATCH_BYTES`.
 
     Args:
         score_batch: user rows int64 [B] to float32 [B, N], the larger the better; what a user already has need not
@@ -134,23 +142,7 @@ def evaluate(score_batch: ScoreBatch, split: Split, n_items: int, config: Evalua
         n_items: N.
         config: defaults to `EvaluationConfig()`.
     """
-    users = distinct_users(split)
-    ranks = np.empty(len(split.target_users), dtype=np.int64)
-    lists = np.full((len(users), min(LIST_LENGTH, n_items)), NO_ITEM, dtype=np.int64)
-    by_user = np.argsort(split.target_users, kind="stable")
-    bounds = np.searchsorted(split.target_users[by_user], users, side="left")
-    bounds = np.append(bounds, len(by_user))
-    for batch in _batches(len(users), n_items):
-        scores = np.asarray(score_batch(users[batch]), dtype=np.float32)
-        if scores.shape != (batch.stop - batch.start, n_items):
-            raise ValueError(
-                f"score_batch gave shape {scores.shape} for {batch.stop - batch.start} users and {n_items} items"
-            )
-        seen = _seen(split.history, users[batch])
-        lists[batch] = _top(scores, seen, lists.shape[1])
-        targets = by_user[bounds[batch.start] : bounds[batch.stop]]
-        places = np.searchsorted(users[batch], split.target_users[targets])
-        ranks[targets] = _ranks(scores, places, split.target_items[targets], seen)
+    ranks, lists = rank_targets(score_batch, split, n_items, list_length=LIST_LENGTH)
     return _evaluation(split, ranks, lists, n_items, config or EvaluationConfig())
 
 
@@ -183,50 +175,14 @@ def compare(a: Evaluation, b: Evaluation, measure: str = "ndcg@10", config: Eval
     if not (np.array_equal(a.users, b.users) and np.array_equal(a.items, b.items)):
         raise ValueError("the two evaluations have different targets: evaluate both on one split")
     config = config or EvaluationConfig()
-    options = {"n_bootstrap": config.n_bootstrap, "seed": config.seed}
-    return bootstrap_difference(a.values(measure), b.values(measure), a.users, confidence=config.confidence, **options)
-
-
-def _batches(n_users: int, n_items: int) -> Iterator[slice]:
-    step = max(1, MAX_BATCH_BYTES // (4 * max(n_items, 1)))
-    for start in range(0, n_users, step):
-        yield slice(start, min(start + step, n_users))
-
-
-def _seen(history: Sequences, users: Rows) -> tuple[Rows, Rows]:
-    """Places in the batch int64 [X] and item rows int64 [X] of all that these users already have."""
-    starts, lengths = history.offsets[users], history.lengths[users]
-    ends = np.cumsum(lengths)
-    at = np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)
-    return np.repeat(np.arange(len(users)), lengths), history.item_rows[at]
-
-
-def _ranks(scores: Scores, places: Rows, items: Rows, seen: tuple[Rows, Rows]) -> Rows:
-    """Ranks of targets where line `places[t]` of `scores` is the user's; a user may have several."""
-    if np.array_equal(places, np.arange(len(scores))):
-        return rank_of_target(scores, items, seen)
-    ranks = np.empty(len(places), dtype=np.int64)
-    first_of = np.searchsorted(places, np.arange(len(scores)))
-    nth_of_user = np.arange(len(places)) - first_of[places]
-    for nth in range(int(nth_of_user.max(initial=-1)) + 1):
-        now = np.flatnonzero(nth_of_user == nth)
-        line_of = np.full(len(scores), -1)
-        line_of[places[now]] = np.arange(len(now))
-        lines = line_of[seen[0]]
-        ranks[now] = rank_of_target(scores[places[now]], items[now], (lines[lines >= 0], seen[1][lines >= 0]))
-    return ranks
-
-
-def _top(scores: Scores, seen: tuple[Rows, Rows], k: int) -> Rows:
-    """The k best items a user does not have yet: int64 [B, k], `NO_ITEM` where there are fewer; NaN never shows."""
-    open_scores = np.where(np.isnan(scores), -np.inf, scores)
-    open_scores[seen] = -np.inf
-    kept = np.sort(np.argpartition(-open_scores, max(k - 1, 0), axis=1)[:, :k], axis=1)
-    values = np.take_along_axis(open_scores, kept, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    top = np.take_along_axis(kept, order, axis=1)
-    top[np.isneginf(np.take_along_axis(values, order, axis=1))] = NO_ITEM
-    return top.astype(np.int64)
+    return bootstrap_difference(
+        a.values(measure),
+        b.values(measure),
+        a.users,
+        n_bootstrap=config.n_bootstrap,
+        seed=config.seed,
+        confidence=config.confidence,
+    )
 
 
 def _evaluation(split: Split, ranks: Rows, lists: Rows, n_items: int, config: EvaluationConfig) -> Evaluation:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -190,7 +191,7 @@ def _flags(release: LoadedRelease, name: str) -> NDArray[np.bool_]:
 
 
 def _times(release: LoadedRelease, name: str, when_absent: int) -> NDArray[np.int64]:
-    column = pc.cast(pc.cast(release.items[name], "timestamp[ms, UTC]"), "int64")
+    column = pc.cast(pc.cast(release.items[name], pa.timestamp("ms", "UTC")), pa.int64())
     return np.asarray(pc.fill_null(column, when_absent), dtype=np.int64)
 
 

@@ -196,12 +196,8 @@ class ContentEncoder(Protocol):
         ...
 
 
-class ReleaseStore(Protocol):
-    """Where releases lie and which one is current."""
-
-    def put(self, files: Mapping[str, Path], manifest: ReleaseManifest) -> None:
-        """Copy files in (those already there by content are shared) and write the manifest last."""
-        ...
+class ReleaseFiles(Protocol):
+    """The files of releases, for reading."""
 
     def manifest(self, release_id: str) -> ReleaseManifest:
         """Raises MissingArtifact."""
@@ -209,6 +205,14 @@ class ReleaseStore(Protocol):
 
     def open(self, manifest: ReleaseManifest, name: str, *, verify: bool = True) -> Path:
         """Path of one file, its checksum verified. Raises MissingArtifact or CorruptArtifact."""
+        ...
+
+
+class ReleaseStore(ReleaseFiles, Protocol):
+    """Where releases lie and which one is current."""
+
+    def put(self, files: Mapping[str, Path], manifest: ReleaseManifest) -> None:
+        """Copy files in (those already there by content are shared) and write the manifest last."""
         ...
 
     def list(self) -> list[str]:
@@ -224,3 +228,18 @@ class ReleaseStore(Protocol):
     def publish(self, release_id: str) -> None:
         """Move the pointer: one atomic, durable step."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class RankFeatures:
+    """What the ranking formula knows of the candidates; arrays float32 [C], or in evaluation [B, N].
+
+    Attributes:
+        similarity: the query vector's product with the item vector: a logit.
+        transition: `recsys.features.transitions.Neighbours.score` of the history.
+        log_popularity: log(1 + interactions).
+    """
+
+    similarity: NDArray[np.float32]
+    transition: NDArray[np.float32]
+    log_popularity: NDArray[np.float32]

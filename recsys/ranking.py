@@ -9,18 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.features.blend import BlendFeatures
 from recsys.live import CatalogView
+from recsys.ports import RankFeatures
 from recsys.types import Candidates
 
 Rows = NDArray[np.int64]
 ALIKE = 0.25  # cosine of item vectors from which a history item is worth naming
 
 
-def rank_features(history_rows: Rows, candidates: Candidates, catalog: CatalogView) -> BlendFeatures:
+def rank_features(history_rows: Rows, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
     """The features of each candidate, arrays float32 [C]; an item that came after the release follows nothing yet."""
     transition = catalog.release.neighbours.score(history_rows, candidates.item_rows)
-    return BlendFeatures(candidates.similarity, transition, catalog.log_popularity[candidates.item_rows])
+    return RankFeatures(candidates.similarity, transition, catalog.log_popularity[candidates.item_rows])
 
 
 def value_parts(history_rows: Rows, candidates: Candidates, catalog: CatalogView) -> list[dict[str, float]]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
 from recsys.events import Exposure, hash64
-from recsys.features.history import history_rows, joined
 from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.history import history_rows, joined
 from recsys.live import CatalogView
 from recsys.ports import RequestStore, UserState
 from recsys.ranking import rank_features, reasons_of, value_parts

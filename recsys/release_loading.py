@@ -27,7 +27,7 @@ from recsys.dataset import Modality
 from recsys.errors import CorruptArtifact
 from recsys.features.transitions import Neighbours
 from recsys.manifest import ReleaseManifest
-from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, ReleaseStore
+from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, ReleaseFiles
 from recsys.release import LoadedRelease, ServingSchema
 from recsys.vocabulary import Vocabulary
 
@@ -49,7 +49,7 @@ class Adapters:
     open_content_encoder: Callable[[Mapping[str, Path]], ContentEncoder]
 
 
-def load_release(store: ReleaseStore, release_id: str, adapters: Adapters) -> LoadedRelease:
+def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> LoadedRelease:
     """Load and verify one release.
 
     Raises:
@@ -105,5 +105,5 @@ def _modality(paths: Mapping[str, Path], name: str, manifest: ReleaseManifest) -
 
 def _array(paths: Mapping[str, Path], name: str) -> NDArray[Any]:
     """A `.npy` file, mapped; files that hold objects (pickle) are refused by numpy."""
-    return np.load(paths[name], mmap_mode="r", allow_pickle=False)
-
+    array: NDArray[Any] = np.load(paths[name], mmap_mode="r", allow_pickle=False)
+    return array

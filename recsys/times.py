@@ -69,7 +69,7 @@ def parse_time_ms(value: Any, column: str, rules: TimeRules = STRICT) -> int | N
     """UTC milliseconds since 1970, rounded down; None for None and for empty text.
 
     Raises:
-        RowRefused: wrong_type, bad_time, naive_time, ambiguous_time or out_of_range.
+        RowRefused: wrong_type, bad_time, naive_time, ambiguous_time, not_finite or impossible_time.
     """
     if value is None:
         return None
@@ -96,6 +96,8 @@ def _text_ms(text: str, column: str, rules: TimeRules) -> int | None:
     zoned = _ZONED.match(text) is not None
     if not zoned and not _NAIVE.match(text):
         raise time_refused("bad_time", column, text)
+    if not zoned and rules.timezone is None:
+        raise time_refused("naive_time", column, text)
     if zoned:
         for pattern, replacement in _CANONICAL:
             text = pattern.sub(replacement, text)
@@ -121,5 +123,5 @@ def _number_ms(number: float | Decimal, column: str, rules: TimeRules) -> int:
         raise RowRefused("not_finite", column, f"{column} must be finite", value=number)
     milliseconds = math.floor(number * rules.ms_per_unit)
     if abs(milliseconds) > LATEST_MS:
-        raise RowRefused("out_of_range", column, f"{column} is beyond the year 9999", value=number)
+        raise RowRefused("impossible_time", column, f"{column} is beyond the year 9999", value=number)
     return milliseconds

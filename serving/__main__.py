@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from recsys.errors import RecsysError
-from serving.settings import Settings, WORKSPACE_VARIABLE, hand_to_workers
+from serving.settings import WORKSPACE_VARIABLE, Settings, hand_to_workers
 
 APP = "serving.app:app_of_this_process"
 GRACE_S = 20

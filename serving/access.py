@@ -51,4 +51,4 @@ def _from_this_machine(scope: Mapping[str, Any], headers: Headers) -> bool:
     """A scraper beside us; what a proxy passes on also comes from loopback, and says so in a header."""
     client = scope.get("client")
     forwarded = any(name in headers for name in FORWARDING_HEADERS)
-    return bool(client) and is_loopback(client[0]) and not forwarded
+    return client is not None and is_loopback(client[0]) and not forwarded

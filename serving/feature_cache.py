@@ -156,7 +156,7 @@ class KnownStates:
         return state
 
 
-class RequestStore:
+class RememberingStore:
     """The store as one request sees it: after its first failure it is not asked again.
 
     Attributes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 
-from recsys.errors import CorruptArtifact, StoreUnavailable
+from recsys.errors import ArtifactError, CorruptArtifact, StoreUnavailable
 from recsys.live import CatalogView, updated, view_of
 from recsys.ports import LiveItem, ReleaseStore, Store
 from recsys.recommender import RecommenderConfig, recommend
@@ -178,7 +178,15 @@ class Releases:
         self._refused = (release_id, time.monotonic())
         self._telemetry.release_refused()
         why = f"{type(error).__name__}: {error}"
-        log(logging.ERROR, "a release is refused", release=release_id, why=why, serving=self._held.default)
+        is_ours = isinstance(error, ArtifactError)
+        log(
+            logging.ERROR,
+            "a release is refused",
+            exc_info=not is_ours,
+            release=release_id,
+            why=why,
+            serving=self._held.default,
+        )
 
     def _report(self) -> None:
         view = self.view

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from recsys.ports import Store
 from recsys.recommender import recommend
 from recsys.types import Query, Slate
-from serving.feature_cache import KnownStates, RequestStore
+from serving.feature_cache import KnownStates, RememberingStore
 from serving.releases import Releases
 from serving.settings import Settings
 from serving.telemetry import Telemetry
@@ -51,7 +51,7 @@ class Service:
         view = self.releases.view
         if view is None:
             return Slate(query.recommendation_id, (), release="", degraded=("release",))
-        store = RequestStore(self.store, self.states, self.telemetry)
+        store = RememberingStore(self.store, self.states, self.telemetry)
         slate = recommend(query, view, store, self.settings.recommender)
         fallbacks = [name for name, is_used in (("hydrate", store.stale), ("live_items", self.releases.live_is_stale)) if is_used]
         new = tuple(name for name in fallbacks if name not in slate.degraded)

@@ -6,16 +6,17 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client import CONTENT_TYPE_LATEST as METRICS_CONTENT_TYPE
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from recsys.types import Slate
 
 CacheName = Literal["query_vector", "content_vector", "user_state"]
 CacheResult = Literal["hit", "miss"]
 
+METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 LOGGER = logging.getLogger("recsys.serving")
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STAGE_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
@@ -29,26 +30,27 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self._requests = Histogram(
-            "recsys_request_seconds", "Time of a request", ["route", "status"], buckets=REQUEST_BUCKETS_S, **own
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._requests = histogram(
+            "recsys_request_seconds", "Time of a request", ["route", "status"], buckets=REQUEST_BUCKETS_S
         )
-        self._stages = Histogram(
-            "recsys_stage_seconds", "Time of one stage of a recommendation", ["stage"], buckets=STAGE_BUCKETS_S, **own
+        self._stages = histogram(
+            "recsys_stage_seconds", "Time of one stage of a recommendation", ["stage"], buckets=STAGE_BUCKETS_S
         )
-        self._stage_in = Counter("recsys_stage_in", "Candidates that went into a stage", ["stage"], **own)
-        self._stage_out = Counter("recsys_stage_out", "Candidates that came out of a stage", ["stage"], **own)
-        self._degraded = Counter("recsys_degraded", "Slates in which a stage fell back", ["stage"], **own)
-        self._slates = Counter("recsys_slates", "Slates served, and how many were empty", ["empty"], **own)
-        self._events = Counter("recsys_events", "Events by what became of them", ["status"], **own)
-        self._upserts = Counter("recsys_item_upserts", "Items written over HTTP", **own)
-        self._caches = Counter("recsys_cache_requests", "Look-ups in a cache", ["cache", "result"], **own)
-        self._store_errors = Counter("recsys_store_errors", "Calls that the store did not answer", ["call"], **own)
-        self._release = Gauge("recsys_release_info", "1 for the release that serves", ["release"], **own)
-        self._swaps = Counter("recsys_release_swaps", "Releases that took over", **own)
-        self._refused = Counter("recsys_release_refused", "Releases that could not be loaded", **own)
-        self._items = Gauge("recsys_items", "Items of the catalogue, upserts included", **own)
-        self._live_age = Gauge("recsys_live_items_age_seconds", "Time since upserts were last read", **own)
+        self._stage_in = counter("recsys_stage_in", "Candidates that went into a stage", ["stage"])
+        self._stage_out = counter("recsys_stage_out", "Candidates that came out of a stage", ["stage"])
+        self._degraded = counter("recsys_degraded", "Slates in which a stage fell back", ["stage"])
+        self._slates = counter("recsys_slates", "Slates served, and whether they were empty", ["empty"])
+        self._events = counter("recsys_events", "Events by what became of them", ["status"])
+        self._upserts = counter("recsys_item_upserts", "Items written over HTTP")
+        self._caches = counter("recsys_cache_requests", "Look-ups in a cache", ["cache", "result"])
+        self._store_errors = counter("recsys_store_errors", "Calls that the store did not answer", ["call"])
+        self._release = gauge("recsys_release_info", "1 for the release that serves", ["release"])
+        self._swaps = counter("recsys_release_swaps", "Releases that took over")
+        self._refused = counter("recsys_release_refused", "Releases that could not be loaded")
+        self._items = gauge("recsys_items", "Items of the catalogue, upserts included")
+        self._live_age = gauge("recsys_live_items_age_seconds", "Time since upserts were last read, at the last poll")
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).observe(seconds)

@@ -5,7 +5,7 @@ Choices, all of them part of what an encoder sees:
 - EXIF orientation is applied, so that the encoder sees what people see. open_clip, timm and transformers ignore
   it; for files without the tag there is no difference.
 - 16-bit and float greyscale is scaled to 8 bits (Pillow alone would clip it to white).
-- Alpha is dropped, as those libraries do: transparent pixels show the colour that is stored under them.
+- Alpha is kept here: `ImagePreprocessConfig.to_rgb` says what becomes of it.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ class ImagePreprocessConfig(Config):
         resize_to: length of the shortest edge before the crop, or of both edges when squashed.
         resize_mode: keep the aspect ratio and crop the centre, or squash to a square.
         crop_rounding: an odd margin is rounded half to even (torchvision) or down (transformers).
-        convert_first: to RGB before resizing (timm, transformers) or after (open_clip, which therefore
-            resizes palette images by nearest neighbour and alpha images premultiplied).
+        to_rgb: "before" resizing, without alpha (timm); "before_on_white", alpha laid on white (transformers);
+            "after", without alpha (open_clip, which therefore resizes palette images by nearest neighbour).
         mean: of the channels R, G, B in [0, 1].
         std: likewise.
     """
@@ -38,7 +38,7 @@ class ImagePreprocessConfig(Config):
     resize_mode: Literal["shortest", "squash"] = "shortest"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_rounding: Literal["half_even", "down"] = "half_even"
-    convert_first: bool = True
+    to_rgb: Literal["before", "before_on_white", "after"] = "before"
     mean: Triple
     std: Triple
 
@@ -61,7 +61,10 @@ class ImagePreprocessor:
 
     def of_image(self, image: Image.Image) -> Features:
         """The same for an image that is decoded already."""
-        if self.config.convert_first:
+        if self.config.to_rgb == "before_on_white" and image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        if self.config.to_rgb != "after":
             image = image.convert("RGB")
         image = self._crop(self._resize(image)).convert("RGB")
         pixels = np.asarray(image, dtype=np.float32) / np.float32(255.0)

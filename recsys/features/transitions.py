@@ -152,9 +152,13 @@ def _masses(
     outgoing, arriving = reach[np.minimum(after, len(reach) - 1)], reach[np.minimum(before, len(reach) - 1)]
     if not sequences.ordered:
         outgoing = arriving = outgoing + arriving
-    total = (np.bincount(sequences.item_rows, mass, minlength=n_items) for mass in (outgoing, arriving))
-    out_mass, in_mass = total
-    return out_mass, in_mass
+    rows = sequences.item_rows
+    return _sums(rows, outgoing, n_items), _sums(rows, arriving, n_items)
+
+
+def _sums(rows: Rows, weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """float64 [n], the weights added up by row."""
+    return np.bincount(rows, weights, minlength=n).astype(np.float64)
 
 
 def _pair_blocks(
@@ -191,5 +195,4 @@ def _pairs_of(
         keys.append((sources * n_items + targets)[sources != targets])
         weights.append(np.full(len(keys[-1]), weight))
     unique, at = np.unique(np.concatenate(keys), return_inverse=True)
-    mass = np.bincount(at, np.concatenate(weights), minlength=len(unique))
-    return unique // n_items, unique % n_items, mass
+    return unique // n_items, unique % n_items, _sums(at, np.concatenate(weights), len(unique))

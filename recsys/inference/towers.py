@@ -62,10 +62,11 @@ class OnnxQueryTower:
         inputs["history"][0, :n] = history
         inputs["event_types"][0, :n] = event_types
         if self._profile_dim:
-            known = user_text is not None
-            inputs["user_text"] = (user_text if known else np.zeros(self._profile_dim))[None, :].astype(np.float32)
-            inputs["user_text_mask"] = np.array([known])
-        return _run(self._session, inputs)[0]
+            profile = np.zeros(self._profile_dim, np.float32) if user_text is None else user_text
+            inputs["user_text"] = profile[None, :].astype(np.float32)
+            inputs["user_text_mask"] = np.array([user_text is not None])
+        vector: Floats = _run(self._session, inputs)[0]
+        return vector
 
 
 class OnnxItemTower:
@@ -83,7 +84,9 @@ class OnnxItemTower:
     def encode_new(self, vectors: Mapping[str, Floats], categories: Mask) -> Floats:
         """See the port: the id is masked, and so is each modality that is not in `vectors`."""
         known = {name: (vector[None, :], np.ones(1, np.bool_)) for name, vector in vectors.items()}
-        return self.encode_batch(np.zeros((1, self._widths["id_vector"])), np.zeros(1, np.bool_), known, categories[None])[0]
+        return self.encode_batch(
+            np.zeros((1, self._widths["id_vector"])), np.zeros(1, np.bool_), known, categories[None]
+        )[0]
 
     def encode_batch(
         self,

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.fields import BrokenText
 from recsys.quarantine import Rejection
 
 Lines = NDArray[np.int64]
@@ -29,6 +30,7 @@ class Batch:
         rejected: rows that are no JSON, no CSV or no UTF-8.
         raw: the text of row i, for the quarantine.
         share_read: how much of the file has been read after this batch, 0 to 1.
+        all_names: names of all columns of the file, where `columns` leaves some out.
     """
 
     n_rows: int
@@ -38,12 +40,13 @@ class Batch:
     share_read: float
     columns: dict[str, Column] = field(default_factory=dict)
     records: list[dict[str, Any]] | None = None
+    all_names: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns' names; for JSON lines, every key in the order it first occurs."""
         if self.records is None:
-            return tuple(self.columns)
+            return self.all_names or tuple(self.columns)
         seen: dict[str, None] = {}
         for record in self.records:
             if not seen.keys() >= record.keys():
@@ -76,10 +79,23 @@ def python_values(column: Column) -> list[Any]:
         return column
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    values: list[Any] = column.to_pylist()
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):
+        values = [_python_value(scalar) for scalar in column]
     if pa.types.is_map(column.type):
         return [None if each is None else dict(each) for each in values]
     return values
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    """One value; what Python cannot hold becomes a text or a `BrokenText` that its rule then refuses."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return BrokenText()
+    except (ValueError, OverflowError):
+        return "a time outside the years 1 to 9999"
 
 
 def csv_line(fields: Sequence[str]) -> str:

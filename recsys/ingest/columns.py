@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ def id_column(column: Column | None, name: str, findings: Findings, *, required:
     """string [B]: integers written out exactly, floats refused; null where absent or refused."""
     ids = _ids(column, name, findings)
     absent = ~mask_of(ids.is_valid())
-    blank = mask_of(pc.match_substring_regex(ids, r"^\s*$"))
+    blank = mask_of(pc.match_substring_regex(ids, r"^[\s\pZ]*$"))
     if required:
         findings.add(absent, name, "missing", f"{name} is required and absent")
         findings.add(blank, name, "missing", f"{name} is required and empty")
@@ -140,8 +141,9 @@ def _float(value: Any) -> float:
 
 
 def _integer(value: Any) -> int:
-    number = int(value)
-    if number != (float(value) if isinstance(value, str) else value) or abs(number) > LARGEST_INTEGER:
+    exact = Decimal(value) if isinstance(value, str) else value
+    number = int(exact)
+    if number != exact or abs(number) > LARGEST_INTEGER:
         raise ValueError
     return number
 

@@ -14,7 +14,7 @@ from recsys.catalog import DataConfig
 from recsys.ingest.batches import Batch, python_values
 from recsys.ingest.columns import id_column, integer_column, number_column, object_column, typed_cell, with_keys
 from recsys.ingest.findings import Findings, mask_of
-from recsys.ingest.layout import Layout, layout_of
+from recsys.ingest.layout import Layout
 from recsys.ingest.readers import read_batches
 from recsys.ingest.tally import Tally
 from recsys.ingest.times import times_ms
@@ -44,15 +44,11 @@ def read_interactions(tally: Tally, config: DataConfig, known: Known) -> pa.Tabl
         InputError: the file is not what it claims.
     """
     tables: list[pa.Table] = []
-    layout: Layout | None = None
-    for batch in read_batches(tally.file):
-        if layout is None and (batch.n_rows or batch.names):
-            layout = layout_of(tally.file, batch.names, config)
+    for batch, layout in read_batches(tally.file, config):
+        tally.begin(batch, layout)
         if layout is not None:
-            layout = layout.with_rest(batch.names)
-            tally.begin(batch, layout)
             tables.append(_accepted(batch, layout, tally, known))
-            tally.end(batch)
+        tally.end(batch)
     return pa.concat_tables(tables) if tables else _RAW_SCHEMA.empty_table()
 
 

@@ -21,7 +21,7 @@ from recsys.catalog import (
 from recsys.fields import encode_object, parse_id, parse_object, parse_text
 from recsys.ingest.batches import Batch
 from recsys.ingest.columns import object_from_text, typed_cell
-from recsys.ingest.layout import Layout, layout_of
+from recsys.ingest.layout import Layout
 from recsys.ingest.readers import read_batches
 from recsys.ingest.tally import Tally
 from recsys.quarantine import Rejection, RowRefused
@@ -99,15 +99,11 @@ def item_fields(row: dict[str, Any], layout: Layout, *, from_csv: bool) -> dict[
 
 
 def _batches(tally: Tally, config: DataConfig) -> Iterator[tuple[Batch, Layout]]:
-    layout: Layout | None = None
-    for batch in read_batches(tally.file):
-        if layout is None and (batch.n_rows or batch.names):
-            layout = layout_of(tally.file, batch.names, config)
+    for batch, layout in read_batches(tally.file, config):
+        tally.begin(batch, layout)
         if layout is not None:
-            layout = layout.with_rest(batch.names)
-            tally.begin(batch, layout)
             yield batch, layout
-            tally.end(batch)
+        tally.end(batch)
 
 
 def _accepted(tally: Tally, batch: Batch, parse: Callable[[dict[str, Any]], Row]) -> tuple[list[Row], list[int]]:

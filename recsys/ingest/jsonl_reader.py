@@ -25,11 +25,13 @@ def read_jsonl(file: InputFile) -> Iterator[Batch]:
     """
     refuse_other_content(file)
     next_line = 1
+    n_readable = 0
     for block, share_read, _ in text_blocks(file):
         if next_line == 1:
             block = block.removeprefix(BOM)
         batch = _parse(block, next_line, share_read)
-        if next_line == 1 and not batch.n_rows and batch.rejected:
+        n_readable += batch.n_rows
+        if not n_readable and batch.rejected:
             raise InputError(_not_jsonl(file, block, batch.rejected[0]))
         next_line += block.count(b"\n")
         yield batch

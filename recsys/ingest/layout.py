@@ -36,7 +36,7 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 }
 OBJECT_FIELD: dict[Kind, str] = {"items": "attributes", "interactions": "context", "users": "attributes"}
 
-# Data formats: docs.aws.amazon.com/personalize, "Preparing training data"; schemas name these columns in capitals.
+# docs.aws.amazon.com/personalize: "Preparing training data" and the items datasets of its domains.
 PERSONALIZE: dict[Kind, dict[str, str]] = {
     "items": {
         "item_id": "ITEM_ID",
@@ -55,6 +55,8 @@ PERSONALIZE: dict[Kind, dict[str, str]] = {
     },
     "users": {"user_id": "USER_ID"},
 }
+# The e-commerce domain calls them so; used where the column above is absent.
+PERSONALIZE_ELSE = {"categories": "CATEGORY_L1", "description": "PRODUCT_DESCRIPTION", "title": "NAME"}
 # Gorse exports CSV up to 0.4 and JSON lines from 0.5 on (its master/rest.go).
 GORSE_CSV: dict[Kind, dict[str, str]] = {
     "items": {
@@ -196,7 +198,9 @@ def mapping_line(kind: Kind, ours: str, theirs: str) -> str:
 def _dialect(kind: Kind, names: set[str]) -> tuple[Dialect, dict[str, str]]:
     personalize = {"items": {"ITEM_ID"}, "interactions": {"USER_ID", "ITEM_ID"}, "users": {"USER_ID"}}[kind]
     if personalize <= names:
-        return "personalize", PERSONALIZE[kind]
+        columns = PERSONALIZE[kind]
+        other = {ours: theirs for ours, theirs in PERSONALIZE_ELSE.items() if columns.get(ours, "") not in names}
+        return "personalize", {**columns, **(other if kind == "items" else {})}
     in_csv, in_json = _GORSE_MARKS[kind]
     if in_csv <= names:
         return "gorse", GORSE_CSV[kind]

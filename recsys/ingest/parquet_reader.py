@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -15,12 +15,15 @@ from recsys.fields import BrokenText
 from recsys.ingest.batches import Batch, Column, python_values
 from recsys.ingest.files import InputFile
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 32_768
+Wanted = Callable[[tuple[str, ...]], Collection[str]]
 MAGIC = b"PAR1"
 
 
-def read_parquet(file: InputFile) -> Iterator[Batch]:
-    """Batches of `BATCH_ROWS` rows.
+def read_parquet(file: InputFile, wanted: Wanted) -> Iterator[Batch]:
+    """Batches of `BATCH_ROWS` rows, of the columns that `wanted` picks from the names of all.
+
+    Vectors and picture bytes may lie in columns that nothing asks for, so those are not even read.
 
     Raises:
         InputError: the file is not Parquet, or breaks off.
@@ -31,17 +34,19 @@ def read_parquet(file: InputFile) -> Iterator[Batch]:
         raise InputError(f"{file.path} is not Parquet: it begins with {head[:24]!r}{_hint(head)}")
     try:
         with pq.ParquetFile(file.path) as source:
+            names = tuple(source.schema_arrow.names)
+            columns = [name for name in names if name in wanted(names)]
             n_rows, n_read = source.metadata.num_rows, 0
-            for record_batch in source.iter_batches(BATCH_ROWS):
-                yield _batch(record_batch, n_read, n_rows)
+            for record_batch in source.iter_batches(BATCH_ROWS, columns=columns):
+                yield _batch(record_batch, names, n_read, n_rows)
                 n_read += record_batch.num_rows
             if not n_rows:
-                yield _batch(pa.RecordBatch.from_pylist([], schema=source.schema_arrow), 0, 1)
+                yield _batch(pa.RecordBatch.from_pylist([], schema=source.schema_arrow), names, 0, 1)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file.path} is damaged Parquet ({error}): write it again") from None
 
 
-def _batch(record_batch: pa.RecordBatch, n_before: int, n_total: int) -> Batch:
+def _batch(record_batch: pa.RecordBatch, names: tuple[str, ...], n_before: int, n_total: int) -> Batch:
     columns: dict[str, Column] = {
         name: _readable(column) for name, column in zip(record_batch.schema.names, record_batch.columns, strict=True)
     }
@@ -52,7 +57,7 @@ def _batch(record_batch: pa.RecordBatch, n_before: int, n_total: int) -> Batch:
         return msgspec.json.encode(values, enc_hook=str).decode("utf-8", "replace")
 
     share_read = (n_before + record_batch.num_rows) / n_total
-    return Batch(record_batch.num_rows, lines, (), raw, share_read, columns=columns)
+    return Batch(record_batch.num_rows, lines, (), raw, share_read, columns=columns, all_names=names)
 
 
 def _readable(column: pa.Array) -> Column:

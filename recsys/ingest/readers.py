@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from recsys.catalog import DataConfig
 from recsys.errors import InputError
 from recsys.ingest.batches import Batch
 from recsys.ingest.csv_reader import read_csv
 from recsys.ingest.files import InputFile
 from recsys.ingest.jsonl_reader import read_jsonl
+from recsys.ingest.layout import Layout, layout_of
 from recsys.ingest.parquet_reader import read_parquet
 
 
-def read_batches(file: InputFile) -> Iterator[Batch]:
-    """The rows of a file, some tens of thousands at a time.
+def read_batches(file: InputFile, config: DataConfig) -> Iterator[tuple[Batch, Layout | None]]:
+    """The rows of a file, some tens of thousands at a time, and how their columns are read.
+
+    The layout is None as long as no readable row has told the names of the columns.
 
     Raises:
-        InputError: the file is not what its name claims, or cannot be opened.
+        InputError: the file is not what its name claims, lacks a required column, or cannot be opened.
+        ConfigError: [data.columns] maps a field that does not exist.
     """
+    layout: Layout | None = None
+    for batch in _batches(file, config):
+        if layout is None and (batch.n_rows or batch.names):
+            layout = layout_of(file, batch.names, config)
+        layout = layout and layout.with_rest(batch.names)
+        yield batch, layout
+
+
+def _batches(file: InputFile, config: DataConfig) -> Iterator[Batch]:
     try:
         match file.format:
             case "parquet":
-                yield from read_parquet(file)
+                yield from read_parquet(file, lambda names: layout_of(file, names, config).used)
             case "jsonl":
                 yield from read_jsonl(file)
             case "csv":

@@ -39,7 +39,7 @@ class Tally:
     names: dict[str, None] = field(default_factory=dict)
     layout: Layout | None = None
 
-    def begin(self, batch: Batch, layout: Layout) -> None:
+    def begin(self, batch: Batch, layout: Layout | None) -> None:
         """Count the rows of a batch; those that could not be read are quarantined."""
         self.n_rows += batch.n_rows + len(batch.rejected)
         self.names.update(dict.fromkeys(batch.names))

@@ -95,7 +95,7 @@ def _numbers(column: pa.Array, name: str, rules: TimeRules, findings: Findings) 
         values = np.multiply(values, rules.ms_per_unit, dtype=np.float64)
         bad = np.zeros(len(column), np.bool_)
     too_far = ~bad & (np.abs(np.nan_to_num(values)) > LATEST_MS)
-    findings.add(too_far, name, "out_of_range", f"{name} is beyond the year 9999", column)
+    findings.add(too_far, name, "impossible_time", f"{name} is beyond the year 9999", column)
     # Up to LATEST_MS a float64 holds every whole millisecond exactly.
     dropped = bad | too_far | ~mask_of(column.is_valid())
     return pa.array(np.where(dropped, 0, np.nan_to_num(values)).astype(np.int64), mask=dropped)

@@ -90,6 +90,8 @@ def hits_in_lists(lists: Rows, relevant: Sequence[ArrayLike]) -> Hits:
 
 def rank_in_lists(lists: Rows, targets: Rows) -> Rows:
     """The place of one target in its list, from 1; `MISS` where the list lacks it: int64 [B]."""
+    if lists.shape[1] == 0:
+        return np.full(len(targets), MISS, dtype=np.int64)
     found = lists == targets[:, None]
     return np.where(found.any(axis=1), found.argmax(axis=1) + 1, MISS).astype(np.int64)
 

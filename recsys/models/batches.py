@@ -130,10 +130,10 @@ class TrainingBatches:
         scale = weight * self._n_ranks  # ranks' gradients are averaged
         if self._model.ordered:
             history, types, lengths, queries, targets = self._next_items(mine)
-            share = scale / self.n_tokens(at)
+            share = np.full(len(targets), scale / self.n_tokens(at), np.float32)
         else:
             history, types, lengths, queries, targets, share = self._set_completion(mine, at)
-            share *= scale / len(windows)
+            share = share * np.float32(scale / len(windows))
         return self._assembled(mine, history, types, lengths, queries, targets, share, at, rng)
 
     def _rng(self, stream: int, *at: int) -> np.random.Generator:
@@ -197,7 +197,7 @@ class TrainingBatches:
         lengths: Rows,
         queries: Rows,
         targets: Rows,
-        share: NDArray[np.float32] | float,
+        share: NDArray[np.float32],
         at: DataPosition,
         rng: np.random.Generator,
     ) -> Batch:
@@ -221,7 +221,7 @@ class TrainingBatches:
             ),
             query_at=torch.from_numpy(queries),
             targets=torch.from_numpy(np.searchsorted(rows, targets)),
-            weights=torch.from_numpy(np.broadcast_to(np.asarray(share, np.float32), targets.shape).copy()),
+            weights=torch.from_numpy(share),
             candidates=torch.from_numpy(candidates),
             log_expected_count=None if log_expected is None else torch.from_numpy(log_expected),
         )

@@ -14,9 +14,10 @@ import shutil
 from pathlib import Path
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from recsys.config import Config
 from recsys.errors import ConfigError
@@ -75,7 +76,7 @@ def save_checkpoint(folder: Path, state: TrainingState, weights: dict[str, Tenso
     dist.barrier()
     tensors = {f"weights.{name}": value for name, value in weights.items()}
     tensors |= {f"moments.{name}": value for name, value in moments.items()}
-    dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(unfinished), save_distributed=True))
+    save_distributed(tensors, storage_writer=HuggingFaceStorageWriter(str(unfinished), save_distributed=True))
     dist.barrier()
     if dist.get_rank() == 0:
         (unfinished / STATE_FILE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
@@ -106,7 +107,7 @@ def load_tensors(folder: Path, step: int, weights: dict[str, Tensor], moments: d
     """Read a checkpoint into the given tensors, in place, at any number of ranks. Every rank calls it."""
     tensors = {f"weights.{name}": value for name, value in weights.items()}
     tensors |= {f"moments.{name}": value for name, value in (moments or {}).items()}
-    dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(_folder_of(folder, step))))
+    load_distributed(tensors, storage_reader=HuggingFaceStorageReader(str(_folder_of(folder, step))))
 
 
 def _folder_of(folder: Path, step: int) -> Path:

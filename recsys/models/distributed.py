@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 from torchrec.distributed import DistributedModelParallel
@@ -33,7 +34,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if dist.is_torchelastic_launched():
         dist.init_process_group(backend)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:
@@ -142,4 +143,3 @@ def _as_dtensor(value: Tensor) -> Tensor:
     mesh = init_device_mesh(local.device.type, (dist.get_world_size(),))
     stride = torch.empty(size, device="meta").stride()
     return DTensor.from_local(local.detach(), mesh, [Shard(0)], run_check=False, shape=size, stride=stride)
-

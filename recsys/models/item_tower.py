@@ -1,4 +1,7 @@
-"""From an item's id vector and content to its vector. Letters: B items, D width, P width of a modality, C categories."""
+"""From an item's id vector and content to its vector.
+
+Letters: B items, D width, P width of a modality, C categories.
+"""
 
 from __future__ import annotations
 

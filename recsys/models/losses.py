@@ -54,7 +54,7 @@ def full_softmax_loss(queries: Tensor, candidates: Tensor, targets: Tensor, weig
         float32 [], differentiable once in `queries` and `candidates`.
     """
     block = max(1, MAX_LOGITS // max(1, len(candidates)))
-    loss: Tensor = _FullSoftmax.apply(queries, candidates, targets, weights, block)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FullSoftmax.apply(queries, candidates, targets, weights, block)
     return loss
 
 

@@ -1,7 +1,7 @@
 """A trained model: its weights, what their rows mean, and its folder on disk.
 
-    model.safetensors       weights in full, and `trained` bool [N]
-    model.json              `TwoTowerSpec`: shapes, names, embedding spaces, vocabulary checksum
+model.safetensors       weights in full, and `trained` bool [N]
+model.json              `TwoTowerSpec`: shapes, names, embedding spaces, vocabulary checksum
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class TrainedModel:
         profiles = None
         if self.spec.user_text is not None:
             profiles = Profiles.of(user_content or _no_profiles(self.spec.user_text), sequences.user_ids)
-        return query_vectors(
-            self.towers, item_vectors, sequences, users, profiles, self.spec.model.max_history
-        )
+        return query_vectors(self.towers, item_vectors, sequences, users, profiles, self.spec.model.max_history)
 
 
 def spec_of(
@@ -94,7 +92,9 @@ def spec_of(
         event_type_names=sequences.event_type_names,
         user_text=None
         if user_content is None
-        else ModalitySpec(name="user_text", space_id=user_content.text.space_id, dim=user_content.text.vectors.shape[1]),
+        else ModalitySpec(
+            name="user_text", space_id=user_content.text.space_id, dim=user_content.text.vectors.shape[1]
+        ),
     )
 
 

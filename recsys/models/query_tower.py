@@ -33,14 +33,25 @@ class Block(nn.Module):
         self.narrow = nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`x` float32 [B, S, D]; `mask` bool [B or 1, 1, S, S], True where a state (row) may look."""
+    def forward(self, x: Tensor, mask: Tensor, at: Tensor | None = None) -> Tensor:
+        """All states float32 [B, S, D], or with `at` int64 [B] only that one of each row, float32 [B, 1, D].
+
+        Args:
+            x: float32 [B, S, D].
+            mask: bool [B or 1, 1, S, S] (with `at`: [B, 1, 1, S]), True where a state (row) may look.
+            at: the wanted states; None = all.
+        """
         n, s, dim = x.shape
         heads = self.qkv(self.attention_norm(x)).view(n, s, 3, self.n_heads, dim // self.n_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # B x H x S x D/H
+        if at is not None:
+            wanted = at[:, None, None]
+            x = x.gather(1, wanted.expand(-1, 1, dim))
+            query = query.gather(2, wanted[:, None].expand(-1, self.n_heads, 1, dim // self.n_heads))
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = x + self.dropout(self.attended(attended.transpose(1, 2).reshape(n, s, dim)))
-        return x + self.dropout(self.narrow(functional.gelu(self.widen(self.feed_norm(x)))))
+        x = x + self.dropout(self.attended(attended.transpose(1, 2).flatten(2)))
+        fed: Tensor = x + self.dropout(self.narrow(functional.gelu(self.widen(self.feed_norm(x)))))
+        return fed
 
 
 class QueryTower(nn.Module):
@@ -77,10 +88,21 @@ class QueryTower(nn.Module):
         user_text: Tensor | None = None,
         user_text_mask: Tensor | None = None,
     ) -> Tensor:
-        """Query vectors float32 [B, D]: the state that has seen the whole history. Arguments as in `states`."""
-        states = self.states(history, event_types, lengths, user_text, user_text_mask)
+        """Query vectors float32 [B, D]: the state that has seen the whole history. Arguments as in `states`.
+
+        The last block is computed for that state alone, so it costs about half of `states`.
+        """
+        x = self._inputs(history, event_types, user_text, user_text_mask)
         at = lengths if self.ordered else torch.zeros_like(lengths)
-        return states[torch.arange(len(states), device=states.device), at]
+        if not self.blocks:
+            x = x.gather(1, at[:, None, None].expand(-1, 1, x.shape[2]))
+        mask = self._mask(x, lengths)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        for block in self.blocks[-1:]:
+            keys = torch.arange(x.shape[1], device=x.device)
+            x = block(x, (keys[None, :] <= lengths[:, None])[:, None, None, :], at)
+        return self._finished(x[:, 0], self._mean(history, lengths))
 
     def states(
         self,
@@ -92,6 +114,8 @@ class QueryTower(nn.Module):
     ) -> Tensor:
         """All states, float32 [B, S, D], each as long as the temperature; its product with an item vector is a logit.
 
+        Without order all states of a row but the first (the start token's) are of no use.
+
         Args:
             history: float32 [B, T, D], item vectors, oldest first, padded on the right.
             event_types: int64 [B, T].
@@ -99,39 +123,65 @@ class QueryTower(nn.Module):
             user_text: float32 [B, P], where the model has profiles.
             user_text_mask: bool [B], False = no profile.
         """
-        n, t, dim = history.shape
-        start = self.start.expand(n, dim)
+        x = self._inputs(history, event_types, user_text, user_text_mask)
+        mask = self._mask(x, lengths)
+        for block in self.blocks:
+            x = block(x, mask)
+        means = self._running_means(history) if self.ordered else self._mean(history, lengths)[:, None]
+        return self._finished(x, means)
+
+    def _inputs(
+        self, history: Tensor, event_types: Tensor, user_text: Tensor | None, user_text_mask: Tensor | None
+    ) -> Tensor:
+        """float32 [B, S, D]: the start token (with the profile), then the interactions."""
+        start = self.start.expand(history.shape[0], -1)
         if self.user_text is not None and user_text is not None and user_text_mask is not None:
             start = start + torch.where(user_text_mask[:, None], self.user_text(user_text), 0.0)
         x = torch.cat([start[:, None], history * self.input_scale + self.event_types[event_types]], dim=1)
         if self.positions is not None:
-            x = x + self.positions[: t + 1]
-        x = self.dropout(x)
-        mask = self._mask(t, lengths)
-        for block in self.blocks:
-            x = block(x, mask)
-        x = self.final_norm(x) / self.input_scale + self._means(history, lengths)
+            x = x + self.positions[: x.shape[1]]
+        dropped: Tensor = self.dropout(x)
+        return dropped
+
+    def _finished(self, x: Tensor, means: Tensor) -> Tensor:
+        x = self.final_norm(x) / self.input_scale + means
         return functional.normalize(x, dim=-1) * self.log_temperature.exp()
 
-    def _mask(self, t: int, lengths: Tensor) -> Tensor:
+    def _mask(self, x: Tensor, lengths: Tensor) -> Tensor:
         """bool [1 or B, 1, S, S]. Right padding needs no mask under causal order: only padding can see it."""
-        at = torch.arange(t + 1, device=lengths.device)
+        at = torch.arange(x.shape[1], device=x.device)
         if self.ordered:
             return (at[:, None] >= at[None, :])[None, None]
-        return (at[None, :] <= lengths[:, None])[:, None, None, :].expand(-1, 1, t + 1, -1)
+        return (at[None, :] <= lengths[:, None])[:, None, None, :].expand(-1, 1, x.shape[1], -1)
 
-    def _means(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """float32 [B, S, D], the sum over the rates of each mean's map; 0 for an empty history."""
-        n, t, dim = history.shape
-        at = torch.arange(t, device=history.device)
-        if self.log_rates is None:
-            share = (at[None, :] < lengths[:, None]).to(history.dtype) / lengths[:, None].clamp(min=1)  # B x T
-            return torch.einsum("bt,btd,de->be", share, history, self.means[0])[:, None].expand(n, t + 1, dim)
-        states = torch.arange(t + 1, device=history.device)
+    def _running_means(self, history: Tensor) -> Tensor:
+        """float32 [B, S, D]: at every state, the sum over the rates of each mean's map; 0 at the start."""
+        at = torch.arange(history.shape[1], device=history.device)
+        states = torch.arange(history.shape[1] + 1, device=history.device)
         age = (states[:, None] - 1 - at[None, :]).to(history.dtype)  # S x T, below 0 = not yet seen
-        x = history.new_zeros((n, t + 1, dim))
-        for rate, mapping in zip(self.log_rates.exp(), self.means, strict=True):
-            share = torch.where(age >= 0, torch.exp(-rate * age.clamp(min=0)), 0.0)
-            share = share / share.sum(dim=1, keepdim=True).clamp(min=1e-6)
-            x = x + (share @ history) @ mapping.T
-        return x
+        means = [self._shares(age, rate) @ history for rate in self._rates()]
+        return self._mapped(means)
+
+    def _mean(self, history: Tensor, lengths: Tensor) -> Tensor:
+        """float32 [B, D]: the same for the state that has seen the whole history."""
+        at = torch.arange(history.shape[1], device=history.device)
+        age = (lengths[:, None] - 1 - at[None, :]).to(history.dtype)  # B x T
+        means = [(self._shares(age, rate)[:, None, :] @ history)[:, 0] for rate in self._rates()]
+        return self._mapped(means)
+
+    def _mapped(self, means: list[Tensor]) -> Tensor:
+        """The sum of each mean's map, float32 of the means' shape."""
+        mapped = [mean @ mapping.T for mean, mapping in zip(means, self.means, strict=True)]
+        return torch.stack(mapped).sum(dim=0)
+
+    def _rates(self) -> list[Tensor]:
+        """The forgetting rates; the one rate of data without order forgets nothing."""
+        if self.log_rates is None:
+            return [self.start.new_zeros(())]
+        return list(self.log_rates.exp().unbind(0))
+
+    @staticmethod
+    def _shares(age: Tensor, rate: Tensor) -> Tensor:
+        """Weights that add up to 1 over the seen interactions (age >= 0), or all 0 where nothing was seen."""
+        share = torch.where(age >= 0, torch.exp(-rate * age.clamp(min=0)), 0.0)
+        return share / share.sum(dim=-1, keepdim=True).clamp(min=1e-6)

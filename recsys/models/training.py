@@ -12,10 +12,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from recsys.config import Config
@@ -25,7 +27,7 @@ from recsys.models.batches import DataPosition, Profiles, TrainingBatches
 from recsys.models.budget import token_budget
 from recsys.models.checkpoints import TrainingState, Validation, latest_state, load_tensors, save_checkpoint
 from recsys.models.config import ModelConfig, TrainingConfig
-from recsys.models.distributed import Learner, make_learner, process_group, training_device, whole
+from recsys.models.distributed import make_learner, process_group, training_device, whole
 from recsys.models.model import TrainedModel, spec_of
 from recsys.models.two_tower import TwoTower, TwoTowerSpec
 from recsys.models.validation import Judge
@@ -169,7 +171,8 @@ class _Run:
         validated = self._validate_when_due()
         if validated or self.finished or self.state.step % self.training.checkpoint_every_steps == 0:
             save_checkpoint(self.folder, self.state, self.learner.weights(), self.learner.optimizer_state())
-        return loss.detach()
+        mean_loss: torch.Tensor = loss.detach()
+        return mean_loss
 
     def _learning_rate_share(self) -> float:
         """Linear rise by steps, then half a cosine by tokens: Loshchilov and Hutter, "SGDR", 2017, without restarts."""
@@ -216,7 +219,7 @@ class _Run:
 def fingerprint_of(data: TrainingData, spec: TwoTowerSpec, training: TrainingConfig) -> str:
     """Of everything that decides the weights, but for the number of ranks."""
     digest = hashlib.sha256()
-    arrays = [data.sequences.offsets, data.sequences.item_rows, data.sequences.event_types]
+    arrays: list[NDArray[Any]] = [data.sequences.offsets, data.sequences.item_rows, data.sequences.event_types]
     for modality in data.content.modalities:
         arrays += [modality.vectors, modality.present]
     if data.validation is not None:

@@ -19,15 +19,17 @@ from pydantic import ValidationError
 
 from recsys.errors import CorruptArtifact, MissingArtifact
 from recsys.manifest import ArtifactManifest, FileEntry
-from recsys.storage.atomic import fsync_file, fsync_folder, write_atomic
+from recsys.storage.atomic import fsync_file, fsync_folder, locked_folder, remove_leftovers, write_atomic
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
 _JOBS = {
     "dataset": "recsys validate",
     "content": "recsys embed",
+    "encoders": "recsys embed",
     "embeddings": "recsys embed",
     "model": "recsys train",
+    "evaluation": "recsys evaluate",
 }
 _RESERVED = frozenset({"objects"})
 
@@ -68,10 +70,11 @@ def write_artifact(
     _remove_leftovers(final.parent)
     with _working_folder(final, ".partial" if resumable else ".tmp") as working:
         if working is not None:
-            if not resumable:
-                _empty(working)
+            _begin(working, resumable)
             _finish(working, final, ArtifactManifest(kind=kind, key=key, made_from=dict(made_from), files={}), fill)
-    write_atomic(final.parent / CURRENT, f"{key}\n".encode())
+    with locked_folder(final.parent):
+        remove_leftovers(final.parent)
+        write_atomic(final.parent / CURRENT, f"{key}\n".encode())
     return final
 
 
@@ -116,7 +119,9 @@ def verify(root: Path, kind: str, key: str | None = None) -> tuple[Path, Artifac
 
 def _finish(working: Path, final: Path, manifest: ArtifactManifest, fill: Callable[[Path], Mapping[str, Any]]) -> None:
     summary = dict(fill(working))
-    (working / MANIFEST).unlink(missing_ok=True)
+    folders = [working, *(path for path in working.rglob("*") if path.is_dir())]
+    for folder in folders:
+        remove_leftovers(folder)
     paths = sorted(path for path in working.rglob("*") if path.is_file())
     for path in paths:
         path.chmod(0o444)
@@ -124,7 +129,7 @@ def _finish(working: Path, final: Path, manifest: ArtifactManifest, fill: Callab
     files = {path.relative_to(working).as_posix(): FileEntry.of(path) for path in paths}
     complete = manifest.model_copy(update={"files": files, "summary": summary})
     write_atomic(working / MANIFEST, complete.model_dump_json(indent=2).encode() + b"\n")
-    for folder in (path for path in working.rglob("*") if path.is_dir()):
+    for folder in folders:
         fsync_folder(folder)
     if final.exists():  # without a manifest, or we would not be here: somebody's half of a copy
         shutil.rmtree(final)
@@ -178,12 +183,17 @@ def _remove_leftovers(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
+def _begin(working: Path, resumable: bool) -> None:
+    """Make the folder what `fill` expects: empty, or as the killed run left it before it began to finish."""
+    for path in working.iterdir() if not resumable else ():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+    (working / MANIFEST).unlink(missing_ok=True)
+    for path in working.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
 
 
 def _plain(name: str) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +21,7 @@ from recsys.errors import CorruptArtifact, InputError
 from recsys.events import Interaction
 from recsys.ports import EventLog
 from recsys.storage.atomic import TEMPORARY_PREFIX, fsync_file, fsync_folder, locked_folder, remove_leftovers
+from recsys.storage.records import json_bytes
 
 EVENTS_A_FILE = 250_000
 _ROWS_AT_ONCE = 10_000
@@ -150,7 +150,7 @@ def _table(events: Sequence[Interaction]) -> pa.Table:
         "occurred_at": pa.array([event.occurred_at_ms for event in events], pa.timestamp("ms", tz="UTC")),
         "event_type": [event.event_type for event in events],
         "value": [event.value for event in events],
-        "context": [msgspec.json.encode(event.context).decode() if event.context else None for event in events],
+        "context": [json_bytes(event.context).decode() if event.context else None for event in events],
         "recommendation_id": [event.recommendation_id for event in events],
         "position": [event.position for event in events],
     }

@@ -1,4 +1,7 @@
-"""Events and live items as bytes, and cursors as strings: the same in every store."""
+"""Events and live items as bytes, and cursors as strings: the same in every store.
+
+Records are msgpack, but what users put into `context` and `fields` stays JSON: msgpack refuses its large integers.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class _Interaction(msgspec.Struct, array_like=True):
     value: float | None
     recommendation_id: str | None
     position: int | None
-    context: dict[str, Any]
+    context: bytes
 
 
 class _Exposure(msgspec.Struct, array_like=True):
@@ -45,7 +48,7 @@ class _Exposure(msgspec.Struct, array_like=True):
 
 class _LiveItem(msgspec.Struct, array_like=True):
     item_id: str
-    fields: dict[str, Any]
+    fields: bytes
     vectors: dict[str, bytes]
     space_ids: dict[str, str]
     deleted: bool
@@ -54,6 +57,16 @@ class _LiveItem(msgspec.Struct, array_like=True):
 _interaction_decoder = msgspec.msgpack.Decoder(_Interaction)
 _exposure_decoder = msgspec.msgpack.Decoder(_Exposure)
 _live_item_decoder = msgspec.msgpack.Decoder(_LiveItem)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """A JSON object; NaN and infinity become null."""
+    return msgspec.json.encode(dict(value))
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = msgspec.json.decode(data)
+    return value
 
 
 def pack_interaction(event: Interaction) -> bytes:
@@ -69,7 +82,7 @@ def pack_interaction(event: Interaction) -> bytes:
             event.value,
             event.recommendation_id,
             event.position,
-            dict(event.context),
+            json_bytes(event.context),
         )
     )
 
@@ -85,7 +98,7 @@ def unpack_interaction(packed: bytes) -> Interaction:
         record.value,
         record.recommendation_id,
         record.position,
-        record.context,
+        _json_object(record.context),
     )
 
 
@@ -126,14 +139,14 @@ def unpack_exposure(packed: bytes) -> Exposure:
 def pack_item(item: LiveItem) -> bytes:
     """Everything but the version, which the store keeps beside it."""
     vectors = {name: np.ascontiguousarray(vector, "<f4").tobytes() for name, vector in item.vectors.items()}
-    return _encode(_LiveItem(item.item_id, dict(item.fields), vectors, dict(item.space_ids), item.deleted))
+    return _encode(_LiveItem(item.item_id, json_bytes(item.fields), vectors, dict(item.space_ids), item.deleted))
 
 
 def unpack_item(packed: bytes, version: int) -> LiveItem:
     """Its vectors are read-only float32 [D]."""
     record = _live_item_decoder.decode(packed)
     vectors: Mapping[str, Any] = {name: np.frombuffer(data, "<f4") for name, data in record.vectors.items()}
-    return LiveItem(record.item_id, record.fields, vectors, record.space_ids, record.deleted, version)
+    return LiveItem(record.item_id, _json_object(record.fields), vectors, record.space_ids, record.deleted, version)
 
 
 def event_key(event_id: str) -> bytes:

@@ -74,7 +74,7 @@ class LocalReleaseStore:
             if not _ID.fullmatch(release_id):
                 raise FileNotFoundError
             return ReleaseManifest.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             known = ", ".join(name[:12] for name in self.list()) or "none"
             raise MissingArtifact(
                 f"there is no release {release_id!r} in {self._releases} (there: {known}); "
@@ -151,10 +151,10 @@ class LocalReleaseStore:
 
     def _put_object(self, name: str, source: Path, entry: FileEntry) -> None:
         path = self._object(entry)
-        if path.is_file() and _holds(path, entry):
-            return
         path.parent.mkdir(exist_ok=True)
         remove_leftovers(path.parent)
+        if path.is_file() and _holds(path, entry):
+            return
         place_file(source, path)
         fsync_folder(self._objects)
         if not _holds(path, entry):

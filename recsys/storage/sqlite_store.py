@@ -15,7 +15,15 @@ import msgspec
 from recsys.events import EPOCH, EventStatus, Exposure, Interaction
 from recsys.ports import LiveItem, UserState
 from recsys.storage.packed import history_item, merge_history, pack_state, unpack_state, with_blocked
-from recsys.storage.records import cursor_of, pack_exposure, pack_item, position_in, unpack_exposure, unpack_item
+from recsys.storage.records import (
+    cursor_of,
+    json_bytes,
+    pack_exposure,
+    pack_item,
+    position_in,
+    unpack_exposure,
+    unpack_item,
+)
 from recsys.storage.sqlite_connections import SqliteConnections
 from recsys.types import HistoryItem
 
@@ -156,7 +164,7 @@ def _row(event: Interaction) -> tuple[Any, ...]:
         event.value,
         event.recommendation_id,
         event.position,
-        msgspec.json.encode(event.context).decode(),
+        json_bytes(event.context).decode(),
     )
 
 

@@ -8,9 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from recsys.catalog import parse_id, parse_object
 from recsys.errors import InvalidRequest, StoreUnavailable, TooLarge
 from recsys.events import EPOCH, Interaction
+from recsys.fields import parse_id, parse_object
 from serving.bodies import json_reply, read_body
 from serving.operations import Operation
 from serving.schemas import Event, EventBatch, EventBatchReply, EventStatusReply, decode

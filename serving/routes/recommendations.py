@@ -10,9 +10,9 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from recsys.catalog import parse_id
 from recsys.errors import InvalidRequest, NotSupported
 from recsys.events import hash64
+from recsys.fields import parse_id
 from recsys.serving_config import LimitsConfig
 from recsys.types import HistoryItem, Query, Slate, SlateItem
 from serving.bodies import json_reply, read_body

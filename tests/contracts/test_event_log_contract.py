@@ -73,7 +73,7 @@ def test_every_field_comes_back(store: Store) -> None:
         value=-1.5,
         recommendation_id="r1",
         position=0,
-        context={"device": "tv", "tags": ["a", {"b": None}], "n": 2.5, "ok": True},
+        context={"device": "tv", "tags": ["a", {"b": None}], "n": 2.5, "ok": True, "large": 10**30},
     )
     store.append([full, event(1)])
     assert [interaction for _, interaction in store.read()] == [full, event(1)]

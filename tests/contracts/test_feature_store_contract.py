@@ -149,7 +149,12 @@ def test_an_import_of_a_user_in_parts_keeps_their_order(store: Store) -> None:
 
 def test_an_upserted_item_comes_back_as_it_was(store: Store) -> None:
     vector = np.array([0.1, -2.5, 3e-8], np.float32)
-    fields = {"title": "Dune", "categories": ["Sci-Fi"], "price": 9.5, "attributes": {"year": 2021, "hidden": None}}
+    fields = {
+        "title": "Dune",
+        "categories": ["Sci-Fi"],
+        "price": 9.5,
+        "attributes": {"year": 2021, "isan": 10**30, "note": None},
+    }
     version = store.upsert_items(
         [LiveItem("i1", fields, {"image": vector, "text": -vector}, {"image": "s1", "text": "s2"})]
     )

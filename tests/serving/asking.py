@@ -17,9 +17,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def event(user_id: str, item_id: str, **fields: Any) -> dict[str, Any]:
+def event(user: str, item: str, **fields: Any) -> dict[str, Any]:
     event_id = f"event-{next(NUMBERS)}"
-    return {"event_id": event_id, "user_id": user_id, "item_id": item_id, "occurred_at": now(), **fields}
+    return {"event_id": event_id, "user_id": user, "item_id": item, "occurred_at": now(), **fields}
 
 
 def send(client: TestClient, *events: dict[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def _schema(ids: Sequence[str]) -> ServingSchema:
         blend=Blend(),
         max_history=50,
         has_towers=True,
+        history_window=10,
+        history_decay=0.8,
     )
 
 
@@ -183,6 +185,12 @@ class FlakyStore(MemoryStore):
 
     def ping(self) -> None:
         self._require_up()
+
+    def forget_items(self) -> None:
+        """As a Redis without persistence does when it restarts."""
+        with self._lock:
+            self._items.clear()
+            self._items_version = 0
 
 
 def settings(workspace: Path, **serving: Any) -> Settings:

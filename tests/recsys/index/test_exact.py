@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.index.exact import ExactIndex, largest
@@ -18,6 +18,7 @@ def worlds(draw):
     return np.array(vectors, np.float32).reshape(n_items, dim), np.array(query, np.float32)
 
 
+@settings(deadline=None)
 @given(worlds(), st.integers(0, 15))
 def test_it_equals_brute_force_ties_by_row(world, k):
     vectors, query = world
@@ -27,6 +28,7 @@ def test_it_equals_brute_force_ties_by_row(world, k):
     assert similarities[0].tolist() == [-minus for minus, _ in expected]
 
 
+@settings(deadline=None)
 @given(worlds(), st.integers(0, 15), st.data())
 def test_within_rows_it_equals_brute_force_over_them(world, k, data):
     vectors, query = world
@@ -37,6 +39,7 @@ def test_within_rows_it_equals_brute_force_over_them(world, k, data):
     assert similarities.tolist() == [-minus for minus, _ in expected]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=20), st.data())
 def test_largest_are_distinct_descending_and_no_smaller_than_what_is_left(values, data):
     k = data.draw(st.integers(0, len(values)))

@@ -165,7 +165,10 @@ def test_ids_never_pass_through_floats(folder: Folder) -> None:
 def test_ids_in_csv_keep_their_leading_zeros(folder: Folder) -> None:
     folder.csv("items", "item_id,title", "007,Bond")
     validated = folder.csv("interactions", "user_id,item_id", "0001,007").validate()
-    assert (validated.interactions["user_id"][0].as_py(), validated.interactions["item_id"][0].as_py()) == ("0001", "007")
+    assert (validated.interactions["user_id"][0].as_py(), validated.interactions["item_id"][0].as_py()) == (
+        "0001",
+        "007",
+    )
 
 
 def test_whole_number_ids_in_parquet_become_strings_and_float_ids_are_refused(folder: Folder) -> None:
@@ -222,9 +225,11 @@ def test_bare_numbers_count_what_the_configuration_says(folder: Folder) -> None:
     rows = [{**GOOD, "occurred_at": 1_767_225_600}, {**GOOD, "occurred_at": 1_767_225_600.25}, GOOD]
     table = folder.jsonl("interactions", rows).validate(time_format="epoch_s").interactions
     assert table["occurred_at_ms"].to_pylist() == [JANUARY_MS, JANUARY_MS + 250, JANUARY_MS]
-    table = folder.csv("interactions", "user_id,item_id,occurred_at", f"u,a,{JANUARY_MS}").validate(
-        time_format="epoch_ms"
-    ).interactions
+    table = (
+        folder.csv("interactions", "user_id,item_id,occurred_at", f"u,a,{JANUARY_MS}")
+        .validate(time_format="epoch_ms")
+        .interactions
+    )
     assert table["occurred_at_ms"].to_pylist() == [JANUARY_MS]
 
 
@@ -252,7 +257,9 @@ def test_a_value_of_the_wrong_type_is_refused(folder: Folder, field: str, value:
 
 def test_nan_and_infinity_are_refused_in_every_format(folder: Folder) -> None:
     line = '{"user_id":"u","item_id":"a","value":%s}\n'
-    validated = folder.write("interactions.jsonl", "".join(line % each for each in ("1", "NaN", "-Infinity"))).validate()
+    validated = folder.write(
+        "interactions.jsonl", "".join(line % each for each in ("1", "NaN", "-Infinity"))
+    ).validate()
     assert reasons(validated) == [(2, "", "not_finite"), (3, "", "not_finite")]
     validated = folder.csv("interactions", "user_id,item_id,value", "u,a,1", "u,a,nan", "u,a,inf", "u,a,x").validate()
     assert reasons(validated) == [(3, "value", "not_finite"), (4, "value", "not_finite"), (5, "value", "wrong_type")]

@@ -113,9 +113,8 @@ def test_a_user_state_is_one_command(store: Store, admin: redis.Redis) -> None:
     store.block("ann", ["i1"])
     admin.config_resetstat()
     store.user_state("ann")
-    counted = {name: figures["calls"] for name, figures in admin.info("commandstats").items()}  # type: ignore[union-attr]
-    assert counted.pop("cmdstat_config|resetstat", counted.pop("cmdstat_config", 0)) <= 1
-    counted.pop("cmdstat_info", None)
+    ours = ("cmdstat_config", "cmdstat_info")
+    counted = {name: f["calls"] for name, f in admin.info("commandstats").items() if not name.startswith(ours)}
     assert counted == {"cmdstat_get": 1}
 
 
@@ -166,8 +165,8 @@ def test_namespaces_and_databases_keep_apart(server: PrivateRedis, store: Store)
 
 def test_an_accepted_event_is_remembered_for_long_but_not_for_ever(store: Store, admin: redis.Redis) -> None:
     store.append([event(1)])
-    (key,) = admin.keys("recsys:e:*")  # type: ignore[misc]
-    assert 89 * 86_400 < int(admin.ttl(key)) <= 90 * 86_400  # type: ignore[arg-type]
+    (key,) = admin.keys("recsys:e:*")
+    assert 89 * 86_400 < int(admin.ttl(key)) <= 90 * 86_400
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,19 @@
+"""One rank of a training under torchrun: `torchrun --nproc_per_node 2 -m jobs.train_rank WORKSPACE FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jobs.artifacts import load_content, load_dataset
+from jobs.train import fit_towers
+from recsys.workspace import Workspace
+
+
+def main(root: str, working: str) -> None:
+    workspace = Workspace.open(Path(root))
+    fit_towers(workspace, load_dataset(workspace), load_content(workspace), Path(working))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,38 @@
+"""The API's document is a file under review: a change of the API is a change of that file.
+
+Rewrite it with: python -m serving.document --write
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from serving.app import OPERATIONS, api_document
+from serving.document import FILE, written
+
+HOW = "the API differs from its document; look at the change, then run: python -m serving.document --write"
+
+
+def test_the_committed_document_is_what_the_service_says() -> None:
+    assert FILE.read_text(encoding="utf-8") == written(api_document()), HOW
+
+
+def test_the_service_serves_that_document(client: TestClient) -> None:
+    assert client.get("/openapi.json").json() == json.loads(Path(FILE).read_text(encoding="utf-8"))
+
+
+def test_every_example_is_answered(client: TestClient) -> None:
+    posts = [operation for operation in OPERATIONS if operation.example is not None]
+    assert len(posts) == 3
+    for operation in posts:
+        assert client.post(operation.path, json=operation.example).status_code == operation.status
+
+
+def test_every_reference_points_at_a_schema() -> None:
+    document = api_document()
+    text = json.dumps(document)
+    named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert named <= set(document["components"]["schemas"])

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from recsys.errors import Overloaded
+from serving.work import Work
+from tests.serving.asking import refused, soon
+from tests.serving.conftest import Serve
+from tests.serving.world import FlakyStore
+
+
+def test_one_more_than_may_wait_is_refused_at_once_and_the_place_is_free_again() -> None:
+    gate = threading.Event()
+    work = Work("test", threads=1, max_concurrent=2)
+
+    async def scenario() -> None:
+        busy = [asyncio.create_task(work.run(gate.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await work.run(lambda: None)
+        gate.set()
+        await asyncio.gather(*busy)
+        assert await work.run(lambda: 7) == 7
+
+    asyncio.run(scenario())
+    work.close()
+
+
+def test_a_cancelled_request_holds_its_place_until_its_thread_is_done() -> None:
+    gate = threading.Event()
+    work = Work("test", threads=1, max_concurrent=1)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(work.run(gate.wait))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        with pytest.raises(Overloaded):
+            await work.run(lambda: None)
+        gate.set()
+
+    asyncio.run(scenario())
+    work.close()
+
+
+def test_a_full_service_answers_429_with_a_time_to_come_back(serve: Serve, store: FlakyStore) -> None:
+    client = serve(threads=1, limits={"max_concurrent": 1})
+    gate, entered = threading.Event(), threading.Event()
+    read = store.user_state
+
+    def slow(user_id: str) -> object:
+        entered.set()
+        gate.wait(5)
+        return read(user_id)
+
+    store.user_state = slow  # type: ignore[method-assign,assignment]
+    first = threading.Thread(target=lambda: client.post("/v1/recommendations", json={"user_id": "u"}))
+    first.start()
+    assert entered.wait(5)
+    response = client.post("/v1/recommendations", json={"user_id": "u"})
+    refused(response, 429)
+    assert int(response.headers["retry-after"]) >= 1
+    assert client.get("/healthz").status_code == 200
+    gate.set()
+    first.join()
+    soon(lambda: client.post("/v1/recommendations", json={}).status_code == 200)
