@@ -80,13 +80,18 @@ def load_bundled_text(*, device: str = "cpu", bf16: bool = False) -> TorchEncode
     import torch
     from transformers import AutoModel
 
+    from embeddings.hub import quiet_loading
     from embeddings.transformers_encoder import text_encoder
 
     paths = {name: _checked(_TEXT_PACKAGE, name, sha256) for name, sha256 in _TEXT_SHA256.items()}
-    folder = paths["model/config.json"].parent
+    with quiet_loading():
+        folder = paths["model/config.json"].parent
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, add_pooling_layer=False
+        )
     return text_encoder(
         TEXT_NAME,
-        AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, add_pooling_layer=False),
+        model,
         paths["model/tokenizer.json"].read_text(encoding="utf-8"),
         pooling="mean",
         max_length=_TEXT_MAX_LENGTH,

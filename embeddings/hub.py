@@ -17,6 +17,22 @@ CONNECT_TIMEOUT_S = 3.0
 
 
 @contextmanager
+def quiet_loading() -> Iterator[None]:
+    """transformers without its progress bars and load reports, for as long as this lasts."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
 def weights_by_name(spec: str, *, bring: str) -> Iterator[None]:
     """Run a library's loading code; without a network it sees its cache only, and fails at once.
 

@@ -34,9 +34,12 @@ class OnnxEncoder(BaseEncoder):
         Raises:
             CorruptArtifact: ONNX Runtime cannot read the graph, or the tokenizer is another one.
         """
-        super().__init__(form.space, build_preprocessor(form.space.preprocessing, form.tokenizer_json))
-        self._form = form
-        self._session = _session(form.model, threads)
+        self._start(form.model, form.space, form.tokenizer_json, threads)
+
+    def _start(self, model: bytes | Path, space: EmbeddingSpace, tokenizer_json: str | None, threads: int) -> None:
+        super().__init__(space, build_preprocessor(space.preprocessing, tokenizer_json))
+        self._model = model
+        self._session = _session(model, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     @classmethod
@@ -51,9 +54,16 @@ class OnnxEncoder(BaseEncoder):
             MissingArtifact: a file is not there.
             CorruptArtifact: a file is not what it should be.
         """
-        tokenizer_json = _read(tokenizer_path).decode("utf-8") if tokenizer_path else None
-        form = OnnxForm(_read(model_path), _space_in(description), tokenizer_json)
-        return cls(form, threads=threads)
+        if not model_path.exists():
+            raise _missing(model_path)
+        try:
+            tokenizer_json = _read(tokenizer_path).decode("utf-8") if tokenizer_path else None
+        except UnicodeDecodeError as error:
+            raise CorruptArtifact(f"the tokenizer is not text: {error}") from None
+        encoder = cls.__new__(cls)
+        # From the path, not from its bytes: the weights then lie in memory once.
+        encoder._start(model_path, _space_in(description), tokenizer_json, threads)
+        return encoder
 
     @classmethod
     def load(cls, directory: Path, modality: str, *, threads: int = 1) -> OnnxEncoder:
@@ -73,7 +83,8 @@ class OnnxEncoder(BaseEncoder):
         return vectors
 
     def onnx_form(self) -> OnnxForm:
-        return self._form
+        model = self._model if isinstance(self._model, bytes) else _read(self._model)
+        return OnnxForm(model, self.space, self.preprocessor.tokenizer_json)
 
 
 def export(encoder: Encoder, directory: Path) -> dict[str, Path]:
@@ -100,7 +111,7 @@ def description_of(space: EmbeddingSpace) -> dict[str, Any]:
     return {"format": FORMAT, "space": space.model_dump(), "space_id": space.space_id}
 
 
-def _session(model: bytes, threads: int) -> ort.InferenceSession:
+def _session(model: bytes | Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -108,7 +119,8 @@ def _session(model: bytes, threads: int) -> ort.InferenceSession:
     # Idle threads must not spin: the service shares its cores with its request handlers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        source = model if isinstance(model, bytes) else str(model)
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise CorruptArtifact(f"ONNX Runtime cannot read the encoder; export it again: {error}") from error
 
@@ -126,4 +138,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise MissingArtifact(f"{path.name} is not there: `recsys release build` writes it") from None
+        raise _missing(path) from None
+
+
+def _missing(path: Path) -> MissingArtifact:
+    return MissingArtifact(f"{path.name} is not there: `recsys release build` writes it")

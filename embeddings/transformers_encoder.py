@@ -12,7 +12,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.utils.hub import cached_file
 
 from embeddings.encoder import space_of
-from embeddings.hub import weights_by_name
+from embeddings.hub import quiet_loading, weights_by_name
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor, Triple
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor, text_sha256
 from embeddings.torch_encoder import TorchEncoder, weights_sha256
@@ -38,7 +38,7 @@ def load_transformers(
         WeightsUnavailable: no folder, no cache and no hub has it.
     """
     name = spec.removeprefix(PREFIX)
-    with weights_by_name(spec, bring=_BRING):
+    with weights_by_name(spec, bring=_BRING), quiet_loading():
         config = AutoConfig.from_pretrained(name)
         if config.model_type == "clip":
             return load_clip(name, device=device, bf16=bf16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from embeddings.content_encoder import OnnxContentEncoder
 from recsys.index.files import open_index
@@ -29,6 +30,11 @@ def releases_of(workspace: Workspace) -> ReleaseStore:
 def catalog_of(workspace: Workspace, release_id: str, live_items: Sequence[LiveItem] = ()) -> CatalogView:
     """A release as the service would hold it."""
     return view_of(load_release(releases_of(workspace), release_id, ADAPTERS), live_items)
+
+
+def item_tower_of(path: Path) -> OnnxItemTower:
+    """The item tower for whole catalogues; one thread, so that its outputs do not depend on the machine's cores."""
+    return OnnxItemTower(path, threads=1)
 
 
 def store_of(workspace: Workspace, url: str | None = None) -> Store:

@@ -164,7 +164,7 @@ def serve_and_show(
         client, process = stack.enter_context(running_service(workspace.root, url))
         user_id = show_recommendations(client, dataset)
         show_similar(client, dataset)
-        catalog = catalog_of(workspace, client.get("/healthz").get("release") or "")
+        catalog = catalog_of(workspace, client.get("/readyz")["release"])
         ranks = new_item_ranks(catalog, dataset)
         show_new_item(client, dataset, user_id, ranks)
         requests = take_requests(client, process.pid, dataset)

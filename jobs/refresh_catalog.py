@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.artifacts import Content, Dataset, Model, load_model
-from jobs.bootstrap import ADAPTERS, releases_of
+from jobs.bootstrap import ADAPTERS, item_tower_of, releases_of
 from jobs.embed import embed_dataset, encoders_key
 from jobs.progress import console, progress_bar
 from jobs.validate import validate_data
@@ -33,7 +33,6 @@ from recsys.features.blend import Blend
 from recsys.features.transitions import fit_transitions
 from recsys.index.files import write_index
 from recsys.index.planner import build_index
-from recsys.inference.towers import OnnxItemTower
 from recsys.live import view_of
 from recsys.manifest import FileEntry, ReleaseManifest, canonical_json, release_id_of
 from recsys.release import ServingSchema
@@ -104,7 +103,7 @@ def project(dataset: Dataset, content: Content, model: Model | None, staging: Pa
         return np.zeros((n_items, 1), np.float32)
     for tower in ("query_tower.onnx", "item_tower.onnx"):
         shutil.copyfile(model.path / tower, staging / tower)
-    tower_of_items = OnnxItemTower(staging / "item_tower.onnx", threads=1)
+    tower_of_items = item_tower_of(staging / "item_tower.onnx")
     id_vectors, id_mask = _id_inputs(dataset, model)
     modalities = {name: content.modality(name) for name in content.spaces}
     categories = _categories(dataset, model.category_names)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from jobs.artifacts import Content, Dataset, Model, load_content, load_dataset, load_model
 from jobs.progress import OnProgress, console, progress_bar

@@ -223,7 +223,7 @@ def expose(
         release=catalog.release.release_id,
         degraded=trace.degraded,
         missing_ids=known.missing_ids,
-        trace=tuple(trace.stages) if query.explain else (),
+        trace=tuple(trace.stages),
     )
 
 

@@ -20,7 +20,7 @@ OPTIONS = {
     "host": "RECSYS_HOST",
     "port": "RECSYS_PORT",
     "workers": "RECSYS_WORKERS",
-    "store_url": "RECSYS_STORE_URL",
+    "store": "RECSYS_STORE_URL",
 }
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
     for option in OPTIONS:
-        parser.add_argument(f"--{option.replace('_', '-')}")
+        parser.add_argument(f"--{option}")
     options = vars(parser.parse_args(arguments))
     try:
         settings = hand_to_workers({OPTIONS[name]: value for name, value in options.items() if value is not None})

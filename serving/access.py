@@ -39,7 +39,7 @@ class Access:
     def _knows(self, key: str) -> bool:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
         # All are compared, so that the time does not tell which one matched.
-        return any([hmac.compare_digest(digest, known) for known in self._keys])
+        return sum(hmac.compare_digest(digest, known) for known in self._keys) > 0
 
 
 def _presented(headers: Headers) -> str:

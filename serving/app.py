@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 
 from serving import errors
 from serving.access import Access
 from serving.bootstrap import open_service
-from serving.envelope import Envelope
-from serving.operations import API_VERSION, TITLE, openapi_document
+from serving.envelope import ROUTE, Envelope
+from serving.operations import API_VERSION, TITLE, Endpoint, Operation, openapi_document
 from serving.routes import events, health, items, recommendations, similar
 from serving.service import Service
 from serving.settings import Settings, settings_here
@@ -34,9 +36,7 @@ DESCRIPTION = (
 )
 
 
-def create_app(
-    settings: Settings, open_service: Callable[[Settings, Telemetry], Service] = open_service
-) -> FastAPI:
+def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry], Service] = open_service) -> FastAPI:
     """The application of one workspace; `open_service` joins its parts."""
     telemetry = Telemetry()
 
@@ -50,14 +50,24 @@ def create_app(
         finally:
             await asyncio.to_thread(service.close)
 
-    app = FastAPI(title=TITLE, version=API_VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title=TITLE, version=API_VERSION, lifespan=lifespan, redoc_url=None)
     for operation in OPERATIONS:
-        app.add_route(operation.path, operation.endpoint, methods=[operation.method])
+        app.add_route(operation.path, _named(operation), methods=[operation.method])
     errors.install(app)
     access = Access(settings.serving.api_keys_sha256)
     app.add_middleware(Envelope, access=access, telemetry=telemetry, access_log=settings.serving.access_log)
     app.openapi = api_document  # type: ignore[method-assign]
     return app
+
+
+def _named(operation: Operation) -> Endpoint:
+    """Its endpoint, which first tells the envelope the path's template: metrics and logs never see the path itself."""
+
+    async def endpoint(request: Request) -> Response:
+        request.scope[ROUTE] = operation.path
+        return await operation.endpoint(request)
+
+    return endpoint
 
 
 def api_document() -> dict[str, Any]:

@@ -18,6 +18,8 @@ from serving.telemetry import Telemetry, log
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 CLIENT_LEFT = 499
+# Where a matched request's scope carries the template of its path.
+ROUTE = "recsys.route"
 
 
 class Envelope:
@@ -42,9 +44,6 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                if status == 413:
-                    # The rest of the body is not read: the connection cannot carry another request.
-                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
@@ -77,4 +76,4 @@ def _request_id(scope: Scope) -> bytes:
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:
-    return getattr(scope.get("route"), "path", "unmatched")
+    return str(scope.get(ROUTE, "unmatched"))

@@ -19,14 +19,13 @@ STORE_RETRY_S = 1
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """One error. `type` is a URN that names the kind, `field` a JSON pointer to the part at fault."""
+    """One error (RFC 9457). `type` is a URN that names the kind, `field` a JSON pointer to the part at fault."""
 
     type: str
     title: str
     status: int
     detail: str = ""
     field: str = ""
-    request_id: str = ""
 
 
 def problem(
@@ -42,12 +41,12 @@ def problem(
 def of_request_error(error: RequestError) -> Response:
     """The reply to one of our own refusals."""
     retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else None
-    return problem(error.status, str(error), kind=_dashed(type(error).__name__), field=error.field, headers=retry)
+    return problem(error.status, str(error), kind=_kind_of(error), field=error.field, headers=retry)
 
 
 def of_store_error(error: StoreUnavailable) -> Response:
     """503; the store's own words stay in the log, for they may name hosts."""
-    detail = "the store does not answer, nothing was written; send the same request again"
+    detail = "the store does not answer; send the same request again, what was written already is not written twice"
     return problem(503, detail, kind="store-unavailable", headers={"Retry-After": str(STORE_RETRY_S)})
 
 
@@ -93,5 +92,7 @@ def in_our_words(error: Exception) -> InvalidRequest:
     return InvalidRequest(words.replace("Object contains unknown field", "there is no field"), field=pointer)
 
 
-def _dashed(name: str) -> str:
+def _kind_of(error: RequestError) -> str:
+    """The name of the error in the tree of `recsys.errors`, dashed: special cases of it are the same to a client."""
+    name = next(each.__name__ for each in type(error).__mro__ if each.__module__ == RequestError.__module__)
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()

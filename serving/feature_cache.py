@@ -1,8 +1,8 @@
 """Copies kept to save work or to survive a failure; every one may be dropped without loss.
 
-    query vectors     by the exact bytes that went into the query tower: a new event is another key, so a hit is never old
-    content vectors   by the text or picture: an upsert that changes a price encodes nothing
-    user states       the last one read of each user, used only while the store does not answer, and then said so
+query vectors     by the exact bytes that went into the query tower: a new event is another key, so a hit is never old
+content vectors   by the text or picture: an upsert that changes a price encodes nothing
+user states       the last one read of each user, used only while the store does not answer, and then said so
 """
 
 from __future__ import annotations

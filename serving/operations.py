@@ -1,4 +1,4 @@
-"""An address of the API and what the OpenAPI document says of it. Plain Starlette routes: they cost half of FastAPI's."""
+"""The addresses of the API and their OpenAPI document. They become plain Starlette routes: half of FastAPI's cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from serving.errors import PROBLEM_JSON, Problem
 
 TITLE = "recsys"
 API_VERSION = "1"
+Endpoint = Callable[[Request], Awaitable[Response]]
 REF = "#/components/schemas/{name}"
 
 
@@ -30,7 +31,7 @@ class Operation:
 
     method: str
     path: str
-    endpoint: Callable[[Request], Awaitable[Response]]
+    endpoint: Endpoint
     summary: str
     status: int = 200
     body: type[msgspec.Struct] | None = None

@@ -23,6 +23,8 @@ from recsys.serving_config import ServingConfig
 from recsys.types import HistoryItem, Query
 from serving.telemetry import Telemetry, log
 
+UNREADABLE_POINTER = "releases/current"
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -109,14 +111,19 @@ class Releases:
     def reload(self) -> bool:
         """Serve the current release if it is another one and can be used; whether it took over."""
         with self._loading:
-            release_id = self._release_store.current()
-            if release_id is None or release_id == self._held.default or self._refused_lately(release_id):
-                return False
+            release_id = UNREADABLE_POINTER
             try:
+                release_id = self._release_store.current() or ""
+                if release_id in ("", self._held.default):
+                    self._refused = None
+                    return False
+                if self._refused_lately(release_id):
+                    return False
                 release = self._load(release_id)
                 self.check(view_of(release))
             except Exception as error:  # whatever is wrong with it, the old release goes on
-                self._refuse(release_id, error)
+                if not self._refused_lately(release_id):
+                    self._refuse(release_id, error)
                 return False
             self._refused = None
             self._swap(release)
@@ -143,19 +150,20 @@ class Releases:
                 return
             try:
                 version, changes = self._store.items_since(self._live_version)
-                if version < self._live_version:  # another store, or one that lost its data
-                    self._live.clear()
+                started_anew = version < self._live_version  # another store, or one that lost its data
+                if started_anew:
                     version, changes = self._store.items_since(0)
+                    self._live.clear()
             except StoreUnavailable:
                 self._telemetry.store_error("items_since")
                 return
-            restarted = version < self._live_version
             self._live_read_at, self._live_version = time.monotonic(), version
             self._live.update({item.item_id: item for item in changes})
             view = self.view
-            if view is not None and (changes or restarted):
-                fresh = view_of(view.release, self._live.values(), version) if restarted else updated(view, version, changes)
-                self._hold(fresh)
+            if view is not None and started_anew:
+                self._hold(view_of(view.release, self._live.values(), version))
+            elif view is not None and changes:
+                self._hold(updated(view, version, changes))
             self._report()
 
     def _swap(self, release: LoadedRelease) -> None:

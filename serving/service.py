@@ -53,9 +53,9 @@ class Service:
             return Slate(query.recommendation_id, (), release="", degraded=("release",))
         store = RememberingStore(self.store, self.states, self.telemetry)
         slate = recommend(query, view, store, self.settings.recommender)
-        fallbacks = [name for name, is_used in (("hydrate", store.stale), ("live_items", self.releases.live_is_stale)) if is_used]
-        new = tuple(name for name in fallbacks if name not in slate.degraded)
-        return replace(slate, degraded=(*slate.degraded, *new)) if new else slate
+        ours = {"hydrate": store.stale, "live_items": self.releases.live_is_stale}
+        more = tuple(name for name, is_so in ours.items() if is_so and name not in slate.degraded)
+        return replace(slate, degraded=(*slate.degraded, *more)) if more else slate
 
 
 def service_of(request: Request) -> Service:

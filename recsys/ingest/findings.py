@@ -67,7 +67,7 @@ class Findings:
 
 def _scalars(column: pa.Array, rows: list[int]) -> list[Any]:
     try:
-        return list(column.take(pa.array(rows, pa.int64())).to_pylist())
+        return [column[row].as_py() for row in rows]
     except (ValueError, OverflowError):  # times beyond datetime's years
         return []
 

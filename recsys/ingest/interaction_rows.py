@@ -25,7 +25,7 @@ from recsys.types import DEFAULT_EVENT_TYPE
 FUTURE_TOLERANCE_MS = 5 * 60 * 1000
 # Before 1971 lie the zeros that stand for "no time", and epoch seconds that are read as milliseconds.
 EARLIEST_MS = 365 * 24 * 3600 * 1000
-# Without event_ids a row needs no more than this to be told from the others; with them it is null until all are read.
+# event_id is null where the file gives none, until all files are read and equal rows can be counted.
 _RAW_SCHEMA = INTERACTIONS_SCHEMA.set(0, pa.field("event_id", pa.string()))
 
 
@@ -57,14 +57,19 @@ def one_table(tables: list[pa.Table], tallies: list[Tally]) -> pa.Table:
     table = with_event_ids(pa.concat_tables(tables, promote_options="default").unify_dictionaries())
     duplicate = duplicate_rows(table)
     if duplicate.any():
-        by_name = {tally.file.name: tally for tally in tallies}
-        for row in table.filter(pa.array(duplicate)).to_pylist():
-            file, line = row.pop("file"), row.pop("line")
-            raw = msgspec.json.encode({name: value for name, value in row.items() if value is not None}).decode()
-            message = "an earlier row has the same event_id"
-            by_name[file].refuse([Rejection(line, "event_id", "duplicate", message, raw)])
+        later = table.filter(pa.array(duplicate))
+        file_names = later["file"].cast(pa.string())
+        for tally in tallies:
+            rows = later.filter(pc.equal(file_names, tally.file.name)).drop(["file"]).to_pylist()
+            tally.refuse(_duplicate(row) for row in rows)
         table = table.filter(pa.array(~duplicate))
     return table.cast(INTERACTIONS_SCHEMA)
+
+
+def _duplicate(row: dict[str, Any]) -> Rejection:
+    line = row.pop("line")
+    raw = msgspec.json.encode({name: value for name, value in row.items() if value is not None}).decode()
+    return Rejection(line, "event_id", "duplicate", "an earlier row has the same event_id", raw)
 
 
 def _accepted(batch: Batch, layout: Layout, tally: Tally, known: Known) -> pa.Table:
@@ -107,13 +112,9 @@ def _accepted(batch: Batch, layout: Layout, tally: Tally, known: Known) -> pa.Ta
             "file": file_name,
             "line": batch.lines,
         }
-    ).cast(_RAW_SCHEMA if not findings.refused.any() else _nullable(_RAW_SCHEMA))
+    )
     tally.refuse_findings(batch, findings)
     return table.filter(pa.array(~findings.refused)).cast(_RAW_SCHEMA)
-
-
-def _nullable(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_nullable(True) for field in schema])
 
 
 def _check_times(milliseconds: pa.Array, original: Any, now_ms: int, findings: Findings) -> None:

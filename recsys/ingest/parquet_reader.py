@@ -54,7 +54,8 @@ def _batch(record_batch: pa.RecordBatch, names: tuple[str, ...], n_before: int, 
 
     def raw(row: int) -> str:
         values = {name: python_values(column[row : row + 1])[0] for name, column in columns.items()}
-        return msgspec.json.encode(values, enc_hook=str).decode("utf-8", "replace")
+        shown = {name: _shown(value) for name, value in values.items() if value is not None}
+        return msgspec.json.encode(shown, enc_hook=str).decode("utf-8", "replace")
 
     share_read = (n_before + record_batch.num_rows) / n_total
     return Batch(record_batch.num_rows, lines, (), raw, share_read, columns=columns, all_names=names)
@@ -64,6 +65,8 @@ def _readable(column: pa.Array) -> Column:
     """Dictionaries unpacked, bytes as text; a list with `BrokenText` where some bytes are not UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
     is_bytes = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
     if not (is_bytes or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
@@ -81,6 +84,10 @@ def _decoded(value: bytes | None) -> Any:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return BrokenText(value)
+
+
+def _shown(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _hint(head: bytes) -> str:

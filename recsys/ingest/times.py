@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.ingest.batches import python_values
 from recsys.ingest.findings import Findings, mask_of
 from recsys.quarantine import RowRefused
 from recsys.times import CANONICAL, LATEST_MS, MESSAGES, NAIVE, NUMBER, ZONED, TimeRules, parse_time_ms
@@ -62,19 +63,12 @@ def _timestamps(column: pa.Array, name: str, rules: TimeRules, findings: Finding
             mask = mask_of(column.is_valid())
             findings.add(mask, name, "naive_time", f"{name} {MESSAGES['naive_time']}", column)
             return pa.nulls(len(column), pa.int64())
-        column = _with_zone(column, rules.timezone)
-    # Seconds beyond the year 294,000 overflow as milliseconds: floor on integers would hide it, so the cast is checked.
-    try:
-        return column.cast(pa.timestamp("ms", "UTC"), safe=column.type.unit == "s").cast(pa.int64())
-    except pa.ArrowInvalid:
-        return _one_by_one([_or_latest(each) for each in column], name, rules, findings)
-
-
-def _or_latest(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except (ValueError, OverflowError):
-        return float("inf")
+        try:
+            column = _with_zone(column, rules.timezone)
+        except pa.ArrowInvalid:  # Arrow needs the system's table of zones, Python brings its own
+            return _one_by_one(python_values(column), name, rules, findings)
+    # Parquet holds milliseconds or finer, so this only cuts digits off.
+    return column.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
 
 
 def _with_zone(column: pa.Array, timezone: str) -> pa.Array:
@@ -139,11 +133,10 @@ def _parsed(text: pa.Array, name: str, rules: TimeRules, findings: Findings, to:
         text = pc.replace_substring_regex(text, pattern, replacement)
     try:
         parsed = text.cast(to)
+        if rules.timezone is not None and not to.tz:
+            parsed = _with_zone(parsed, rules.timezone)
     except pa.ArrowInvalid:  # a 30th of February, say
         return _one_by_one(original.to_pylist(), name, rules, findings)
-    if not to.tz:
-        assert rules.timezone is not None
-        parsed = _with_zone(parsed, rules.timezone)
     return _floor_ms(parsed)
 
 

@@ -21,7 +21,7 @@ from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
 
 from recsys.models.config import TrainingConfig
-from recsys.models.two_tower import TABLE, TwoTower
+from recsys.models.two_tower import TABLE, Batch, TwoTower
 
 
 @contextmanager
@@ -67,17 +67,19 @@ class Learner:
     learning_rate: float
     fused_learning_rate: float
 
-    def step(self, loss: Tensor, share: float) -> None:
-        """One update at a share (0..1) of the peak learning rates."""
+    def step(self, batch: Batch, share: float) -> Tensor:
+        """One update at a share (0..1) of the peak learning rates; the loss before it, float32 []."""
         fused = self.wrapped.fused_optimizer
         for group in self.dense.param_groups:
             group["lr"] = self.learning_rate * share
         for group in fused.param_groups:
             group["lr"] = self.fused_learning_rate * share
-        fused.step()  # hands the learning rate to the fused table
+        fused.step()  # hands its learning rate to the table, which reads it in the forward pass
         self.dense.zero_grad()
+        loss: Tensor = self.wrapped(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self.dense.step()
+        return loss.detach()
 
     def weights(self) -> dict[str, Tensor]:
         """Name → tensor that shares memory with the model; a table split over ranks is a DTensor."""

@@ -160,8 +160,7 @@ class _Run:
         """One update, then a validation and a checkpoint when they are due. Returns rank 0's mean loss."""
         at = self.state.position
         torch.manual_seed(_seed(self.training.seed, self.state.step, self.rank))
-        loss = self.learner.wrapped(self.batches.batch(at).to(self.device))
-        self.learner.step(loss, self._learning_rate_share())
+        loss = self.learner.step(self.batches.batch(at).to(self.device), self._learning_rate_share())
         index = at.index + 1
         ended = index >= self.batches.n_batches(at.epoch)
         tokens = self.state.tokens + self.batches.n_tokens(at)
@@ -171,8 +170,7 @@ class _Run:
         validated = self._validate_when_due()
         if validated or self.finished or self.state.step % self.training.checkpoint_every_steps == 0:
             save_checkpoint(self.folder, self.state, self.learner.weights(), self.learner.optimizer_state())
-        mean_loss: torch.Tensor = loss.detach()
-        return mean_loss
+        return loss
 
     def _learning_rate_share(self) -> float:
         """Linear rise by steps, then half a cosine by tokens: Loshchilov and Hutter, "SGDR", 2017, without restarts."""

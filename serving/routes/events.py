@@ -21,6 +21,8 @@ MAX_AHEAD = timedelta(hours=1)
 # What was merely shown is no behaviour: learned from as such it would teach the model its own slates.
 NOT_BEHAVIOUR = frozenset({"impression", "exposure"})
 
+STATUSES = ("accepted", "duplicate", "rejected")
+
 _BATCH = msgspec.json.Decoder(EventBatch)
 _EVENT = msgspec.json.Decoder(Event)
 _ANY = msgspec.json.Decoder()
@@ -99,7 +101,7 @@ def _event_id(raw: msgspec.Raw) -> str | None:
 
 
 def _reply(service: Service, statuses: list[EventStatusReply], interactions: list[Interaction]) -> EventBatchReply:
-    counts = {status: sum(each.status == status for each in statuses) for status in ("accepted", "duplicate", "rejected")}
+    counts = {status: sum(each.status == status for each in statuses) for status in STATUSES}
     for status, count in counts.items():
         service.telemetry.events(status, count)
     view = service.releases.view

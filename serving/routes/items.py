@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embeddings.item_text import item_text
-from recsys.catalog import CatalogItem, validate_item
+from recsys.catalog import ITEM_FIELDS, CatalogItem, validate_item
 from recsys.errors import InvalidRequest, StoreUnavailable
 from recsys.live import CatalogView
 from recsys.ports import ContentEncoder, LiveItem
@@ -99,7 +99,8 @@ def _fields_before(item_id: str, view: CatalogView | None) -> dict[str, Any]:
     row = None if view is None else view.row(item_id)
     if view is None or row is None:
         return {}
-    fields = dict(view.fields(row))
+    known = view.fields(row)
+    fields = {name: known[name] for name in ITEM_FIELDS if known.get(name) is not None}
     if isinstance(fields.get("attributes"), str):  # a column of the catalogue: JSON text
         fields["attributes"] = json.loads(fields["attributes"])
     return fields
@@ -130,9 +131,7 @@ def _encoded_picture(encoder: ContentEncoder | None, picture: bytes) -> tuple[ND
         raise InvalidRequest(str(error), field="/image_base64") from None
 
 
-def _reasons_against(
-    item: CatalogItem, content: Content, view: CatalogView | None, now: datetime
-) -> tuple[str, ...]:
+def _reasons_against(item: CatalogItem, content: Content, view: CatalogView | None, now: datetime) -> tuple[str, ...]:
     """Why slates do not show it now; empty when they may."""
     now_ms = milliseconds(now)
     row = None if view is None else view.row(item.item_id)

@@ -26,7 +26,7 @@ from serving.schemas import (
     decode,
     milliseconds,
 )
-from serving.service import service_of
+from serving.service import Service, service_of
 
 # Fields of the request whose features come with later versions, each with the value that asks for nothing.
 LATER = {
@@ -43,10 +43,14 @@ _DECODER = msgspec.json.Decoder(RecommendationRequest)
 async def recommendations(request: Request) -> Response:
     """A slate for a user, a session, or nobody in particular."""
     service = service_of(request)
-    limits = service.settings.serving.limits
-    query = query_of(await read_body(request, limits.max_request_bytes), limits, datetime.now(UTC))
-    slate = await service.requests.run(lambda: service.recommend(query))
-    return json_reply(reply_of(slate, explain=query.explain))
+    body = await read_body(request, service.settings.serving.limits.max_request_bytes)
+    return json_reply(await service.requests.run(lambda: answer(service, body, datetime.now(UTC))))
+
+
+def answer(service: Service, body: bytes, now: datetime) -> RecommendationReply:
+    """The whole work of one request, in one thread."""
+    query = query_of(body, service.settings.serving.limits, now)
+    return reply_of(service.recommend(query), explain=query.explain)
 
 
 def query_of(body: bytes, limits: LimitsConfig, now: datetime) -> Query:

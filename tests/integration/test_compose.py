@@ -204,6 +204,16 @@ class Engine:
             process.wait(timeout=30)
 
 
+def ended(process: subprocess.Popen[bytes], within_s: float) -> int | None:
+    """Its exit code; None, and it is killed, when it takes longer."""
+    try:
+        return process.wait(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -234,7 +244,7 @@ def test_the_composed_services_work_together(services: dict[str, Any], tmp_path:
     }
     with engine.up("redis"):
         worker = engine.popen("worker")
-        assert worker.wait(timeout=300) == 0, engine.log("worker")
+        assert ended(worker, within_s=300) == 0, engine.log("worker")
         with engine.up("api"):
             question = {"user_id": "somebody-new", "limit": 5}
             assert post(f"{engine.api_url}/v1/recommendations", question, key="wrong")[0] == 401
@@ -254,5 +264,5 @@ def test_beyond_loopback_without_a_key_the_service_refuses_to_start(services: di
     engine = Engine(services, tmp_path)
     write_workspace(tmp_path / "workspace", engine.store_url)
     process = engine.popen("api", RECSYS_API_KEYS_SHA256="", RECSYS_HOST="0.0.0.0")
-    assert process.wait(timeout=60) == 2, engine.log("api")
+    assert ended(process, within_s=60) == 2, engine.log("api")
     assert "RECSYS_API_KEYS_SHA256" in engine.log("api")

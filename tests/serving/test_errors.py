@@ -10,6 +10,7 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from serving.schemas import ItemUpsert, RecommendationRequest
 from tests.serving.asking import refused
 from tests.serving.conftest import Serve
 from tests.serving.world import Shelf
@@ -21,7 +22,16 @@ POSTS = ("/v1/recommendations", "/v1/events:batch", "/v1/items")
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"nul", b'{"a":NaN}', b"\xff\xfe", b'{"user_id": "\\ud800"}', b"[" * 100_000, b'{"context":' + b"[" * 9000],
+    [
+        b"",
+        b"{",
+        b"nul",
+        b'{"a":NaN}',
+        b"\xff\xfe",
+        b'{"user_id": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"context":' + b"[" * 9000,
+    ],
 )
 def test_malformed_json_is_a_problem(client: TestClient, path: str, body: bytes) -> None:
     refused(client.post(path, content=body, headers=JSON), 422)
@@ -51,7 +61,7 @@ def test_a_body_over_the_limit_is_refused_by_its_announcement(serve: Serve) -> N
     client = serve(limits={"max_request_bytes": 1024})
     response = client.post("/v1/recommendations", content=b" " * 1025, headers=JSON)
     assert "1024" in refused(response, 413)["detail"]
-    assert response.headers["connection"] == "close"
+    assert client.post("/v1/recommendations", content=b" " * 1022 + b"{}", headers=JSON).status_code == 200
 
 
 def test_a_body_over_the_limit_is_refused_while_it_arrives(serve: Serve) -> None:
@@ -90,10 +100,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-names = st.sampled_from(
-    "user_id session_id history limit exclude_item_ids explain item_id event_type occurred_at title categories hidden "
-    "events event_id value position context attributes price available_from image_base64".split()
-)
+names = st.sampled_from([*RecommendationRequest.__struct_fields__, *ItemUpsert.__struct_fields__, "events"])
 likely = json_values | st.sampled_from(["a1", "c3", 1, True, "2026-05-01T12:00:00Z", [{"item_id": "a1"}], ["a1"], ""])
 bodies = json_values | st.dictionaries(names, likely, max_size=5)
 batches = st.fixed_dictionaries({"events": st.lists(bodies, max_size=3)})

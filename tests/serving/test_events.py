@@ -75,7 +75,13 @@ def test_unknown_items_are_taken_and_named(client: TestClient) -> None:
 def test_everything_that_was_sent_is_in_the_log(client: TestClient, store: FlakyStore) -> None:
     recommendation_id = recommend(client, user_id="u")["recommendation_id"]
     sent = event(
-        "u", "a1", event_type="click", value=2.5, recommendation_id=recommendation_id, position=3, context={"page": "home"}
+        "u",
+        "a1",
+        event_type="click",
+        value=2.5,
+        recommendation_id=recommendation_id,
+        position=3,
+        context={"page": "home"},
     )
     sent["occurred_at"] = "2026-05-01T14:00:00+02:00"
     send(client, sent)

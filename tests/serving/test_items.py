@@ -142,9 +142,7 @@ def test_a_store_that_is_down_is_said_and_may_be_tried_again(client: TestClient,
     assert "new" in gamma_slate(client)
 
 
-def test_items_written_while_nothing_was_published_are_there_with_the_first_release(
-    serve: Serve, shelf: Shelf
-) -> None:
+def test_items_written_while_nothing_was_published_are_there_with_the_first_release(serve: Serve, shelf: Shelf) -> None:
     shelf.pointer = None
     client = serve()
     assert upsert(client, "a0", hidden=True)["reasons"][0] == "there is no release yet"

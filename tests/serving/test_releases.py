@@ -69,6 +69,22 @@ def test_a_corrupt_release_is_refused_and_the_old_one_keeps_serving(client: Test
     assert "broken" in ready.json()["reasons"][0]
 
 
+def test_after_a_rollback_to_the_release_that_serves_all_is_well_again(client: TestClient, shelf: Shelf) -> None:
+    shelf.releases["broken"] = None
+    shelf.pointer = "broken"
+    soon(lambda: client.get("/readyz").json()["status"] == "degraded")
+    shelf.pointer = "r1"
+    soon(lambda: client.get("/readyz").json()["status"] == "ready")
+
+
+def test_a_pointer_that_cannot_be_read_is_refused_like_a_release(client: TestClient, shelf: Shelf) -> None:
+    shelf.pointer_is_broken = True
+    soon(lambda: metric(client, "recsys_release_refused_total") == 1)
+    assert recommend(client)["release"] == "r1"
+    shelf.pointer_is_broken = False
+    soon(lambda: client.get("/readyz").json()["status"] == "ready")
+
+
 def test_a_refused_release_is_not_tried_at_every_poll(client: TestClient, shelf: Shelf) -> None:
     shelf.releases["broken"] = None
     shelf.pointer = "broken"

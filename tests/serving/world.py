@@ -89,7 +89,9 @@ class FamilyNames:
         return self.encode_text(data.decode())
 
 
-def release(release_id: str = "r1", *, per_family: int = 10, families: Sequence[str] = tuple(FAMILIES)) -> LoadedRelease:
+def release(
+    release_id: str = "r1", *, per_family: int = 10, families: Sequence[str] = tuple(FAMILIES)
+) -> LoadedRelease:
     """The world as a release of `per_family` items each."""
     ids = [f"{FAMILIES[family]}{number}" for family in families for number in range(per_family)]
     items = [CatalogItem(item_id, title=f"Title of {item_id}") for item_id in ids]
@@ -141,8 +143,11 @@ class Shelf:
 
     releases: dict[str, LoadedRelease | None] = field(default_factory=lambda: {"r1": release()})
     pointer: str | None = "r1"
+    pointer_is_broken: bool = False
 
     def current(self) -> str | None:
+        if self.pointer_is_broken:
+            raise CorruptArtifact("releases/current names no release")
         return self.pointer
 
     def load(self, release_id: str) -> LoadedRelease:
@@ -205,5 +210,3 @@ def opener(store: Any, shelf: Any) -> Callable[[Settings, Telemetry], Service]:
         return service_over(store, shelf, shelf.load, settings, telemetry)
 
     return open_service
-
-

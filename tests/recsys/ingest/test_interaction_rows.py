@@ -162,6 +162,36 @@ def test_ids_never_pass_through_floats(folder: Folder) -> None:
     assert validated.interactions["user_id"].to_pylist() == ["7", "7"]
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_every_arrow_type_of_text_is_text(folder: Folder, kind: pa.DataType) -> None:
+    ids = pa.array(["u", "v", None]).cast(kind) if pa.types.is_dictionary(kind) else pa.array(["u", "v", None], kind)
+    validated = folder.parquet("interactions", {"user_id": ids, "item_id": ["a", "b", "c"]}).validate()
+    assert validated.interactions["user_id"].to_pylist() == ["u", "v"]
+    assert reasons(validated) == [(3, "user_id", "missing")]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array([1_767_225_600], pa.timestamp("s", "UTC")),
+        pa.array([1_767_225_600_000], pa.timestamp("ms", "Asia/Tokyo")),
+        pa.array([1_767_225_600_000_000_999], pa.timestamp("ns", "UTC")),
+        pa.array(["2026-01-01T00:00:00Z"]),
+    ],
+)
+def test_every_arrow_type_of_time_with_a_zone_is_a_time(folder: Folder, times: pa.Array) -> None:
+    folder.parquet("interactions", {"user_id": ["u"], "item_id": ["a"], "occurred_at": times})
+    assert folder.validate().interactions["occurred_at_ms"].to_pylist() == [JANUARY_MS]
+
+
+def test_a_parquet_time_beyond_all_calendars_costs_its_own_row_alone(folder: Folder) -> None:
+    times = pa.array([10**15, 1_767_225_600], pa.timestamp("s", "UTC"))  # the first lies 31 million years ahead
+    folder.parquet("interactions", {"user_id": ["u", "v"], "item_id": ["a", "a"], "occurred_at": times})
+    assert reasons(folder.validate()) == [(1, "occurred_at", "future_time")]
+
+
 def test_ids_in_csv_keep_their_leading_zeros(folder: Folder) -> None:
     folder.csv("items", "item_id,title", "007,Bond")
     validated = folder.csv("interactions", "user_id,item_id", "0001,007").validate()
@@ -278,6 +308,7 @@ def test_text_that_is_not_utf8_costs_its_own_row_alone(folder: Folder) -> None:
     validated = folder.parquet("interactions", columns).validate()
     assert reasons(validated) == [(2, "user_id", "broken_utf8")]
     assert validated.interactions["user_id"].to_pylist() == ["u", "w"]
+    assert validated.quarantine["raw"].to_pylist() == ['{"user_id":"\ufffd","item_id":"a"}']
 
 
 def test_half_a_surrogate_pair_is_no_character(folder: Folder) -> None:

@@ -1,0 +1,76 @@
+"""From the name in the configuration to the encoder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from embeddings.hub import hub_answers
+from embeddings.onnx_encoder import OnnxEncoder
+from embeddings.registry import load_encoders, text_preprocessor
+from recsys.errors import ConfigError, EnvironmentProblem, WeightsUnavailable
+
+
+def test_none_switches_a_modality_off() -> None:
+    pair = load_encoders("none", "fake")
+    assert pair.image is None
+    assert pair.text is not None
+    assert pair.text.space.modality == "text"
+
+
+def test_one_clip_gives_both_encoders_in_one_space_of_meaning(clip_folder: Path) -> None:
+    spec = f"open_clip:tiny-clip/{clip_folder}/open_clip_model.safetensors"
+    pair = load_encoders(spec, spec, device="cpu")
+    assert isinstance(pair.image, OnnxEncoder)
+    assert isinstance(pair.text, OnnxEncoder)
+    assert pair.aligned
+    assert pair.image.space.weights_sha256 == pair.text.space.weights_sha256
+
+
+def test_encoders_of_two_models_are_not_aligned(clip_folder: Path, bert_folder: Path) -> None:
+    image = f"open_clip:tiny-clip/{clip_folder}/open_clip_model.safetensors"
+    assert not load_encoders(image, f"transformers:{bert_folder}", device="cpu").aligned
+    assert not load_encoders("fake", "fake").aligned
+
+
+def test_a_text_model_encodes_no_images(bert_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="encodes text only"):
+        load_encoders(f"transformers:{bert_folder}", "none", device="cpu")
+
+
+def test_an_unknown_encoder_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="write bundled, fake, none"):
+        load_encoders("resnet", "none", device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_that_is_not_there_is_a_clear_error() -> None:
+    with pytest.raises(EnvironmentProblem, match="no CUDA device"):
+        load_encoders("bundled", "none", device="cuda")
+
+
+def test_without_a_network_weights_by_name_fail_within_seconds() -> None:
+    start = time.monotonic()
+    with pytest.raises(WeightsUnavailable, match="hub cannot be reached"):
+        load_encoders("open_clip:ViT-B-32/laion2b_s34b_b79k", "none", device="cpu")
+    assert time.monotonic() - start < 60
+
+
+def test_a_hub_that_never_answers_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 192.0.2.0/24 is reserved for documentation: packets to it are swallowed or refused.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://192.0.2.1")
+    monkeypatch.setattr("embeddings.hub.getproxies", dict)
+    start = time.monotonic()
+    assert not hub_answers(timeout_s=0.5)
+    assert time.monotonic() - start < 5
+
+
+def test_the_bundled_tokenizer_counts_what_it_cannot_spell() -> None:
+    preprocessor = text_preprocessor("bundled")
+    assert preprocessor is not None
+    assert preprocessor.unknown_share(["A dog's life"]) == 0.0
+    assert preprocessor.unknown_share(["肖申克的救赎 电影"]) > 0.5
+    assert text_preprocessor("fake") is None
