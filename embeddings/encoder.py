@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -27,12 +28,12 @@ class OnnxForm:
     """An encoder as files: what a release carries, and all that the service needs.
 
     Attributes:
-        model: the ONNX graph's bytes; the same weights give the same bytes.
+        model: the ONNX graph, or the file it lies in; the same weights give the same bytes.
         space: its embedding space, whose `preprocessing` is the configuration of the first phase.
         tokenizer_json: text encoders only.
     """
 
-    model: bytes
+    model: bytes | Path
     space: EmbeddingSpace
     tokenizer_json: str | None
 

@@ -22,34 +22,36 @@ def quiet_loading() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def weights_by_name(spec: str, *, bring: str) -> Iterator[None]:
+def weights_by_name(spec: str, *, bring: str, local: bool = False) -> Iterator[None]:
     """Run a library's loading code; without a network it sees its cache only, and fails at once.
 
     Args:
         spec: the encoder asked for.
         bring: how to bring its weights to a machine without a hub, for the error message.
+        local: all that is needed lies on this machine, so the hub is not asked.
 
     Raises:
         WeightsUnavailable: whatever kept the library from loading.
     """
     offline_before = constants.HF_HUB_OFFLINE
     # The hub client retries for minutes on a network that swallows packets; its offline switch is this constant.
-    constants.HF_HUB_OFFLINE = offline_before or not hub_answers()
+    constants.HF_HUB_OFFLINE = offline_before or local or not hub_answers()
     try:
         yield
     except (OSError, RuntimeError, ValueError, ImportError) as error:
-        where = "the model hub cannot be reached" if constants.HF_HUB_OFFLINE else "loading failed"
+        no_hub = constants.HF_HUB_OFFLINE and not local
+        where = "the model hub cannot be reached" if no_hub else "loading failed"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsUnavailable(f"the weights of {spec} cannot be had here ({where}: {reason}). {bring}") from error
     finally:

@@ -34,12 +34,9 @@ class OnnxEncoder(BaseEncoder):
         Raises:
             CorruptArtifact: ONNX Runtime cannot read the graph, or the tokenizer is another one.
         """
-        self._start(form.model, form.space, form.tokenizer_json, threads)
-
-    def _start(self, model: bytes | Path, space: EmbeddingSpace, tokenizer_json: str | None, threads: int) -> None:
-        super().__init__(space, build_preprocessor(space.preprocessing, tokenizer_json))
-        self._model = model
-        self._session = _session(model, threads)
+        super().__init__(form.space, build_preprocessor(form.space.preprocessing, form.tokenizer_json))
+        self._form = form
+        self._session = _session(form.model, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     @classmethod
@@ -60,10 +57,8 @@ class OnnxEncoder(BaseEncoder):
             tokenizer_json = _read(tokenizer_path).decode("utf-8") if tokenizer_path else None
         except UnicodeDecodeError as error:
             raise CorruptArtifact(f"the tokenizer is not text: {error}") from None
-        encoder = cls.__new__(cls)
-        # From the path, not from its bytes: the weights then lie in memory once.
-        encoder._start(model_path, _space_in(description), tokenizer_json, threads)
-        return encoder
+        # The path, not the bytes: the weights then lie in memory once.
+        return cls(OnnxForm(model_path, _space_in(description), tokenizer_json), threads=threads)
 
     @classmethod
     def load(cls, directory: Path, modality: str, *, threads: int = 1) -> OnnxEncoder:
@@ -83,8 +78,7 @@ class OnnxEncoder(BaseEncoder):
         return vectors
 
     def onnx_form(self) -> OnnxForm:
-        model = self._model if isinstance(self._model, bytes) else _read(self._model)
-        return OnnxForm(model, self.space, self.preprocessor.tokenizer_json)
+        return self._form
 
 
 def export(encoder: Encoder, directory: Path) -> dict[str, Path]:
@@ -95,7 +89,7 @@ def export(encoder: Encoder, directory: Path) -> dict[str, Path]:
     form = encoder.onnx_form()
     modality = form.space.modality
     contents = {
-        f"{modality}_encoder.onnx": form.model,
+        f"{modality}_encoder.onnx": form.model if isinstance(form.model, bytes) else _read(form.model),
         f"{modality}_encoder.json": canonical_json(description_of(form.space)).encode(),
     }
     if form.tokenizer_json is not None:

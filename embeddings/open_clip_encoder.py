@@ -24,6 +24,7 @@ _BRING = (
     "Bring them: download the checkpoint (open_clip_model.safetensors) on a machine with a network and name the file, "
     "as open_clip:{arch}/path/to/open_clip_model.safetensors; or choose the encoder `bundled`."
 )
+_FOLDER = "The folder must hold open_clip_config.json and open_clip_model.safetensors."
 
 
 def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tuple[TorchEncoder, TorchEncoder]:
@@ -114,22 +115,21 @@ def _load(spec: str, arch: str, checkpoint: str | None) -> Any:
     if checkpoint is None:
         if not (Path(arch) / "open_clip_config.json").exists():
             raise WeightsUnavailable(f"{arch} holds no open_clip_config.json; name the checkpoint file instead")
-        with weights_by_name(spec, bring="The folder must hold open_clip_config.json and open_clip_model.safetensors."):
+        with weights_by_name(spec, bring=_FOLDER, local=True):
             return open_clip.create_model(f"local-dir:{arch}", require_pretrained=True)
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if not Path(checkpoint).is_file() and checkpoint not in tags:
         known = ", ".join(tags) or "it has none"
         problem = f"{spec}: {checkpoint} is neither a file nor a pretrained tag of {arch} ({known}). "
         raise WeightsUnavailable(problem + _BRING.format(arch=arch))
-    with weights_by_name(spec, bring=_BRING.format(arch=arch)):
+    with weights_by_name(spec, bring=_BRING.format(arch=arch), local=Path(checkpoint).is_file()):
         return open_clip.create_model(arch, pretrained=checkpoint)
 
 
 def _text_preprocessor(arch: str, checkpoint: str | None) -> TextPreprocessor:
     source = f"local-dir:{arch}" if checkpoint is None else arch
-    with weights_by_name(
-        f"the tokenizer of {arch}", bring="Name a folder that holds the tokenizer beside the weights."
-    ):
+    from_hub = checkpoint is not None and "hf_tokenizer_name" in open_clip.get_model_config(arch)["text_cfg"]
+    with weights_by_name(f"the tokenizer of {arch}", bring="Name a folder that holds it.", local=not from_hub):
         tokenizer = open_clip.get_tokenizer(source)
     if isinstance(tokenizer, SimpleTokenizer):
         tokenizer_json = clip_tokenizer_json(Path(default_bpe()))

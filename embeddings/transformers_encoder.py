@@ -38,7 +38,7 @@ def load_transformers(
         WeightsUnavailable: no folder, no cache and no hub has it.
     """
     name = spec.removeprefix(PREFIX)
-    with weights_by_name(spec, bring=_BRING), quiet_loading():
+    with weights_by_name(spec, bring=_BRING, local=Path(name).is_dir()), quiet_loading():
         config = AutoConfig.from_pretrained(name)
         if config.model_type == "clip":
             return load_clip(name, device=device, bf16=bf16)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys.catalog import category_matrix
 from recsys.dataset import ItemContent, Modality, Sequences, UserContent
+from recsys.errors import MissingArtifact
 from recsys.features.blend import Blend
 from recsys.interactions import INTERACTIONS_SCHEMA, read_table, to_sequences
 from recsys.manifest import EmbeddingSpace, fingerprint
@@ -26,10 +27,16 @@ from recsys.workspace import Workspace
 
 @dataclass(frozen=True)
 class Dataset:
-    """What `validate` accepted."""
+    """What `validate` accepted.
+
+    Attributes:
+        key: of the accepted rows.
+        content_key: of the accepted items and users alone: vectors outlive new interactions.
+    """
 
     path: Path
     key: str
+    content_key: str
     summary: Mapping[str, Any]
 
     @cached_property
@@ -89,6 +96,7 @@ class Model:
         id_vectors: float32 [N, d], and `id_present` bool [N], False for items that no training interaction had.
         space_ids: modality → embedding space of the content it was trained on.
         n_interactions: that it was trained on.
+        reads_profiles: whether there were profiles to train on.
     """
 
     path: Path
@@ -103,26 +111,38 @@ class Model:
     blend: Blend
     vocabulary_checksum: str
     n_interactions: int
+    reads_profiles: bool
     summary: Mapping[str, Any]
 
 
-DATASET_FILES = ("items.parquet", "interactions.parquet", "users.parquet")
+CONTENT_FILES = ("items.parquet", "users.parquet")
+DATASET_FILES = (*CONTENT_FILES, "interactions.parquet")
 
 
 def load_dataset(workspace: Workspace) -> Dataset:
     """The dataset that `recsys validate` made last. Raises MissingArtifact.
 
-    Its key is that of the accepted rows: validating again what did not change makes nobody train again.
+    Its keys are those of the accepted rows: validating again what did not change makes nobody train again.
     """
     path, manifest = read_artifact(workspace.root, "dataset")
-    key = fingerprint({name: manifest.files[name].sha256 for name in DATASET_FILES if name in manifest.files})
-    return Dataset(path, key, manifest.summary)
+
+    def key_of(names: tuple[str, ...]) -> str:
+        return fingerprint({name: manifest.files[name].sha256 for name in names if name in manifest.files})
+
+    return Dataset(path, key_of(DATASET_FILES), key_of(CONTENT_FILES), manifest.summary)
 
 
-def load_content(workspace: Workspace) -> Content:
-    """The vectors that `recsys embed` made last. Raises MissingArtifact."""
+def load_content(workspace: Workspace, dataset: Dataset) -> Content:
+    """The vectors that `recsys embed` made last.
+
+    Raises:
+        MissingArtifact: there are none, or they are of other items or users than `dataset`'s: their rows would not
+            be its rows.
+    """
     key = latest(workspace.root, "content")
     path, manifest = read_artifact(workspace.root, "content", key)
+    if manifest.made_from.get("content_of") != dataset.content_key:
+        raise MissingArtifact("items or users have changed since they were embedded: run `recsys embed` first")
     spaces = {name: EmbeddingSpace(**space) for name, space in manifest.made_from["spaces"].items()}
     return Content(path, key, spaces)
 
@@ -144,5 +164,6 @@ def load_model(workspace: Workspace) -> Model:
         blend=Blend.model_validate(described["blend"]),
         vocabulary_checksum=described["vocabulary_checksum"],
         n_interactions=described["n_interactions"],
+        reads_profiles=described["reads_profiles"],
         summary=manifest.summary,
     )

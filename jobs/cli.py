@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from jobs.progress import console
+from jobs.progress import console, errors
 from recsys.errors import RecsysError
 from recsys.workspace import Workspace
 
@@ -28,6 +29,7 @@ app.add_typer(events_app, name="events")
 
 WorkspaceDir = Annotated[Path, typer.Option("--workspace", help="Folder with recsys.toml.", show_default="here")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="Store URL; default: [serving] store_url.")]
 HERE = Path(".")
 
 Result = tuple[dict[str, Any], int]
@@ -35,10 +37,13 @@ Result = tuple[dict[str, Any], int]
 
 
 def _run(job: Callable[[], Result], json_file: Path | None) -> None:
+    """Run a job, say what went wrong, write its result, and end with its exit code."""
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {json_file.resolve().parent}", param_hint="--json")
     try:
         result, exit_code = job()
     except RecsysError as error:
-        console.print(f"[red]error:[/] {error}", markup=True, soft_wrap=True)
+        errors.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
         result, exit_code = {"error": str(error)}, error.exit_code
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -138,27 +143,27 @@ def release_list(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> 
 
 
 @app.command()
-def refresh(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
+def refresh(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_file: JsonFile = None) -> None:
     """The nightly run: export events, embed what changed, retrain when due, build, gate, publish."""
     from jobs.refresh import refresh_job
 
-    _run(lambda: refresh_job(Workspace.open(workspace), now=datetime.now(UTC)), json_file)
+    _run(lambda: refresh_job(Workspace.open(workspace), now=datetime.now(UTC), store_url=store), json_file)
 
 
 @events_app.command("export")
-def events_export(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
+def events_export(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_file: JsonFile = None) -> None:
     """Write the service's new events to data/events/ as Parquet; training reads them from there."""
     from jobs.events import export_job
 
-    _run(lambda: export_job(Workspace.open(workspace)), json_file)
+    _run(lambda: export_job(Workspace.open(workspace), store_url=store), json_file)
 
 
 @events_app.command("import")
-def events_import(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
+def events_import(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_file: JsonFile = None) -> None:
     """Give the service's store the histories in data/, so that it knows its users from the first request."""
     from jobs.events import import_job
 
-    _run(lambda: import_job(Workspace.open(workspace)), json_file)
+    _run(lambda: import_job(Workspace.open(workspace), store_url=store), json_file)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from embeddings.embed import EmbedReport, Item, embed_items
 from embeddings.encoder import Encoder
-from embeddings.item_text import item_text, text_hash
+from embeddings.item_text import item_text, profile_text, text_hash
 from embeddings.onnx_encoder import export
 from embeddings.registry import EncoderPair, load_encoders
 from embeddings.shards import store_folder
@@ -49,7 +51,7 @@ def embed_dataset(workspace: Workspace, dataset: Dataset) -> Embedded:
     spaces = {each.space.modality: each.space for each in (encoders.image, encoders.text) if each is not None}
     reports: dict[str, EmbedReport] = {}
     if encoders.image is not None:
-        images = _images(dataset, workspace.data_dir)
+        images = _images(dataset, items_folder(workspace))
         reports["image"] = _embed(workspace, encoders.image, images, len(dataset.items), "image")
     if encoders.text is not None:
         texts = _texts(dataset)
@@ -81,21 +83,27 @@ def _embed(workspace: Workspace, encoder: Encoder, items: Iterator[Item], n_item
         f"{report.n_absent} without, {report.n_failed} refused  [dim]{encoder.space.encoder}[/]"
     )
     for rejected in report.rejected[:5]:
-        console.print(f"    [yellow]{rejected.item_id}[/]: {rejected.reason}")
+        console.print(f"    [yellow]{escape(rejected.item_id)}[/]: {escape(rejected.reason)}")
     return report
 
 
-def _images(dataset: Dataset, data_dir: Path) -> Iterator[Item]:
+def items_folder(workspace: Workspace) -> Path:
+    """The folder of the items file: pictures are named relative to it."""
+    items_file = workspace.config.data.items_file
+    return (workspace.data_dir / items_file).parent if items_file else workspace.data_dir
+
+
+def _images(dataset: Dataset, folder: Path) -> Iterator[Item]:
     ids, images = dataset.items["item_id"].to_pylist(), dataset.items["image"].to_pylist()
     for item_id, image in zip(ids, images, strict=True):
-        yield item_id, None if image is None else _reader(data_dir, image)
+        yield item_id, None if image is None else _reader(folder, image)
 
 
-def _reader(data_dir: Path, image: str) -> Callable[[], bytes]:
+def _reader(folder: Path, image: str) -> Callable[[], bytes]:
     def read() -> bytes:
         if image.lower().startswith(("http://", "https://")):
             raise InputError("URLs are not fetched by this version: download the picture and give its path")
-        return (data_dir / image).read_bytes()
+        return (folder / image).read_bytes()
 
     return read
 
@@ -112,10 +120,13 @@ def _profiles(dataset: Dataset) -> Iterator[Item]:
 
 
 def profile_texts(dataset: Dataset) -> Sequence[str | None]:
-    """What each user told about themselves: their attributes in words, then their free text."""
+    """What each user told about themselves, in the order of the users; None where they told nothing."""
     assert dataset.users is not None
-    texts: list[str | None] = dataset.users["profile_text"].to_pylist()
-    return texts
+    columns = (dataset.users[name].to_pylist() for name in ("attributes", "text"))
+    return [
+        profile_text(json.loads(attributes) if attributes else {}, text)
+        for attributes, text in zip(*columns, strict=True)
+    ]
 
 
 def _keep_encoders(workspace: Workspace, encoders: EncoderPair, spaces: Mapping[str, EmbeddingSpace]) -> None:
@@ -146,16 +157,16 @@ def _line_up(
         if "users" in reports and dataset.users is not None:
             user_ids = dataset.users["user_id"].to_pylist()
             _save(folder, "users", _vectors(workspace, spaces["text"], reports["users"], user_ids, "-users"))
-        return {name: _figures(report) for name, report in reports.items() if name in spaces}
+        return {name: _held(report) for name, report in reports.items()}
 
     hashes = {name: text_hash(repr(sorted(report.content_hashes.items()))) for name, report in reports.items()}
     made_from = {
-        "dataset": dataset.key,
+        "content_of": dataset.content_key,
         "spaces": {name: space.model_dump() for name, space in spaces.items()},
         "content_hashes": hashes,
     }
     write_artifact(workspace.root, "content", fingerprint(made_from), made_from, fill)
-    return load_content(workspace)
+    return load_content(workspace, dataset)
 
 
 def _vectors(
@@ -172,10 +183,23 @@ def _save(folder: Path, name: str, gathered: tuple[Any, Any]) -> None:
 
 
 def _figures(report: EmbedReport) -> dict[str, Any]:
+    """What this run did."""
+    return {
+        "items": report.n_items,
+        "encoded": report.n_encoded,
+        "known_already": report.n_reused,
+        "saved_encodes": report.n_duplicates,
+        "absent": report.n_absent,
+        "refused": report.n_failed,
+    }
+
+
+def _held(report: EmbedReport) -> dict[str, Any]:
+    """What the vectors are of, however many runs it took to make them."""
     return {
         "items": report.n_items,
         "with_content": len(report.content_hashes),
+        "distinct": len(set(report.content_hashes.values())),
         "absent": report.n_absent,
         "refused": report.n_failed,
-        "saved_encodes": report.n_duplicates,
     }

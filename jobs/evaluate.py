@@ -43,7 +43,8 @@ class Evaluated:
 
 def evaluate_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
     """Evaluate the model that was trained last, on the dataset it was trained on."""
-    evaluated = evaluate_models(workspace, load_dataset(workspace), load_content(workspace), load_model(workspace))
+    dataset = load_dataset(workspace)
+    evaluated = evaluate_models(workspace, dataset, load_content(workspace, dataset), load_model(workspace))
     return evaluated.as_json(), 0
 
 
@@ -63,7 +64,7 @@ def evaluate_models(workspace: Workspace, dataset: Dataset, content: Content, mo
         with console.status(f"evaluate {name}"):
             models[name] = evaluate(score, split, n_items, plan)
     _show(models)
-    _keep(workspace, model, Evaluated(split, models))
+    _keep(workspace, dataset, model, Evaluated(split, models))
     return Evaluated(split, models)
 
 
@@ -97,7 +98,9 @@ def scorers(dataset: Dataset, content: Content, model: Model, split: Split) -> d
 
 
 def _show(models: dict[str, Evaluation]) -> None:
-    table = Table("model", "NDCG@10", "95 %", "Recall@20", "MRR@10", "coverage@10", "cold NDCG@10")
+    table = Table()
+    for name in ("model", "NDCG@10", "95 %", "Recall@20", "MRR@10", "coverage@10", "cold NDCG@10"):
+        table.add_column(name, no_wrap=True)
     for name, evaluation in models.items():
         overall, cold = evaluation.report.overall.measures, evaluation.report.cold.measures
         ndcg = overall.get("ndcg@10")
@@ -112,6 +115,7 @@ def _show(models: dict[str, Evaluation]) -> None:
     console.print(table)
 
 
-def _keep(workspace: Workspace, model: Model, evaluated: Evaluated) -> None:
-    made_from = {"model": model.key, "evaluation": workspace.config.evaluation.model_dump(mode="json")}
+def _keep(workspace: Workspace, dataset: Dataset, model: Model, evaluated: Evaluated) -> None:
+    plan = workspace.config.evaluation.model_dump(mode="json")
+    made_from = {"dataset": dataset.key, "model": model.key, "evaluation": plan}
     write_artifact(workspace.root, "evaluation", fingerprint(made_from), made_from, lambda _folder: evaluated.as_json())

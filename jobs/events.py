@@ -18,9 +18,9 @@ from recsys.types import HistoryItem
 from recsys.workspace import Workspace
 
 
-def export_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
+def export_job(workspace: Workspace, *, store_url: str | None = None) -> tuple[dict[str, Any], int]:
     """Write the log's new events to data/events/."""
-    store = store_of(workspace)
+    store = store_of(workspace, store_url)
     try:
         n_events = export_new_events(workspace, store)
     finally:
@@ -33,13 +33,13 @@ def export_new_events(workspace: Workspace, store: Store) -> int:
     report = export_events(store, workspace.events_dir)
     if report.started_anew:
         console.print("  [yellow]this store is another one than last time: its log was exported from its start[/]")
-    console.print(f"  {report.n_events:,} new events exported to {workspace.events_dir}")
+    console.print(f"  {report.n_events:,} new events exported to {workspace.events_dir}", markup=False)
     return report.n_events
 
 
-def import_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
+def import_job(workspace: Workspace, *, store_url: str | None = None) -> tuple[dict[str, Any], int]:
     """Give the store the histories of the dataset that was validated last."""
-    store = store_of(workspace)
+    store = store_of(workspace, store_url)
     try:
         n_users = import_histories(load_dataset(workspace), store)
     finally:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from jobs.progress import console
 from recsys.storage.atomic import write_atomic
 from recsys.workspace import CONFIG_NAME, WorkspaceConfig
 
 HEADER = """\
-# All of this recommender's configuration. Settings that are commented stand at their default.
-# Unknown keys are refused, so a spelling mistake never passes for a setting.
+# All of this recommender's configuration. `#name = value` is a setting at its default: take the # away to change it.
+# Unknown names are refused, so a spelling mistake never passes for a setting. "" where nothing is set means: none.
 """
+WIDTH = 118
 
 
 def init_workspace(root: Path) -> tuple[dict[str, Any], int]:
@@ -28,59 +32,66 @@ def init_workspace(root: Path) -> tuple[dict[str, Any], int]:
     is_new = not path.exists()
     if is_new:
         write_atomic(path, render_config().encode())
-    console.print(f"{'wrote' if is_new else 'kept'} {path}")
+    console.print("wrote" if is_new else "kept", path, soft_wrap=True, markup=False)
     console.print("next: put items.* and interactions.* into data/, then `recsys validate`")
     return {"config": str(path), "written": is_new}, 0
 
 
 def render_config() -> str:
-    """recsys.toml with every section and key, each with what its class says of it."""
+    """recsys.toml with every section and setting, each with what its class says of it."""
     return "\n".join([HEADER, *_section(WorkspaceConfig(), ())])
 
 
+def described(config_type: type[BaseModel]) -> dict[str, str]:
+    """name → text, from the "Attributes:" part of a configuration class's docstring."""
+    docs: dict[str, str] = {}
+    _, _, attributes = (inspect.getdoc(config_type) or "").partition("Attributes:\n")
+    names: list[str] = []
+    for line in attributes.splitlines():
+        found = re.match(r" {4}(\w+(?:, \w+)*): (.*)", line)
+        if found:
+            names = found[1].split(", ")
+            docs |= dict.fromkeys(names, found[2].strip())
+        elif line.strip():
+            docs |= {name: f"{docs[name]} {line.strip()}" for name in names}
+    return docs
+
+
 def _section(config: BaseModel, path: tuple[str, ...]) -> list[str]:
-    lines: list[str] = []
-    if path:
-        lines.append(f"[{'.'.join(path)}]")
-    says = _attribute_docs(type(config))
-    nested: list[str] = []
-    for name in type(config).model_fields:
+    """The lines of one section, then those of the sections inside it."""
+    says = described(type(config))
+    lines, nested = [f"[{'.'.join(path)}]"] if path else [], []
+    for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, BaseModel):
             nested += _section(value, (*path, name))
         else:
-            if name in says:
-                lines.append(f"# {says[name]}")
-            lines.append(f"# {name} = {_toml(value)}")
-    return [*lines, "", *nested] if path else [*lines, *nested]
+            lines += [*_prose(says.get(name, ""), field), f"#{name} = {_toml(value)}"]
+    return [*lines, "", *nested] if lines else nested
 
 
-def _attribute_docs(config_type: type[BaseModel]) -> dict[str, str]:
-    """name → text, from the "Attributes:" part of a class's docstring."""
-    docs: dict[str, str] = {}
-    text = inspect.getdoc(config_type) or ""
-    if "Attributes:" not in text:
-        return docs
-    name = ""
-    for line in text.split("Attributes:", 1)[1].splitlines():
-        found = re.match(r" {4}([\w, ]+?): (.*)", line)
-        if found:
-            names = [each.strip() for each in found[1].split(",")]
-            name = names[0]
-            docs.update(dict.fromkeys(names, found[2].strip()))
-        elif name and line.strip():
-            docs[name] += " " + line.strip()
-    return docs
+def _prose(text: str, field: FieldInfo) -> list[str]:
+    choices = [json.dumps(choice) for choice in _choices(field.annotation)]
+    if choices:
+        text = f"{text} One of {', '.join(choices)}."
+    return [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """The values of a Literal, wherever in the annotation it stands."""
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+        return
+    for part in get_args(annotation):
+        yield from _choices(part)
 
 
 def _toml(value: Any) -> str:
-    """A default as TOML; None becomes an empty string, for the reader to fill."""
+    """A default as TOML; "" stands for None (see `recsys.config.load_config`)."""
     if value is None:
         return '""'
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, tuple | list | frozenset | set):
         return "[" + ", ".join(_toml(each) for each in value) + "]"
-    if isinstance(value, Path):
-        return json.dumps(str(value))
     return json.dumps(value)

@@ -11,7 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 OnProgress = Callable[[int, int], None]
 """Called with (done so far, total)."""
 
+WIDTH_WITHOUT_TERMINAL = 120
+
 console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+errors = Console(highlight=False, stderr=True)
 
 
 class _Rate(TextColumn):

@@ -5,38 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from jobs.artifacts import Dataset, load_model
+from jobs.artifacts import Content, Dataset, load_model
 from jobs.bootstrap import store_of
 from jobs.embed import embed_dataset
 from jobs.events import export_new_events, import_histories
 from jobs.progress import console
-from jobs.refresh_catalog import refresh_catalog
-from jobs.release import report
+from jobs.release import build_job
 from jobs.train import train_on
 from jobs.validate import validate_data
 from recsys.errors import MissingArtifact
 from recsys.workspace import Workspace
 
 
-def refresh_job(workspace: Workspace, *, now: datetime) -> tuple[dict[str, Any], int]:
+def refresh_job(workspace: Workspace, *, now: datetime, store_url: str | None = None) -> tuple[dict[str, Any], int]:
     """Export new events → validate → embed what changed → retrain when due → build → gate → publish."""
-    store = store_of(workspace)
+    store = store_of(workspace, store_url)
     try:
         n_events = export_new_events(workspace, store)
         dataset = validate_data(workspace, now=now)
         content = embed_dataset(workspace, dataset).content
-        why = why_retrain(workspace, dataset, {name: space.space_id for name, space in content.spaces.items()})
+        why = why_retrain(workspace, dataset, content)
         if why:
             console.print(f"  training: {why}")
             train_on(workspace, dataset, content)
-        built = refresh_catalog(workspace, now=now, publish=True)
+        result, exit_code = build_job(workspace, now=now, publish=True)
         import_histories(dataset, store)
     finally:
         store.close()
-    return {"events": n_events, "retrained": why, **report(built)}, 0
+    return {"events": n_events, "retrained": why, **result}, exit_code
 
 
-def why_retrain(workspace: Workspace, dataset: Dataset, space_ids: dict[str, str]) -> str:
+def why_retrain(workspace: Workspace, dataset: Dataset, content: Content) -> str:
     """Why a new model is due; "" when it is not."""
     n_interactions = dataset.sequences.n_events
     if n_interactions == 0:
@@ -45,8 +44,10 @@ def why_retrain(workspace: Workspace, dataset: Dataset, space_ids: dict[str, str
         model = load_model(workspace)
     except MissingArtifact:
         return "there is no model yet"
-    if dict(model.space_ids) != space_ids:
+    if dict(model.space_ids) != {name: space.space_id for name, space in content.spaces.items()}:
         return "the encoders have changed"
+    if content.user_content(dataset) is not None and not model.reads_profiles:
+        return "there are profiles now"
     grown = (n_interactions - model.n_interactions) / max(model.n_interactions, 1)
     if grown >= workspace.config.refresh.retrain_share:
         return f"interactions have grown by {grown:.1%}"

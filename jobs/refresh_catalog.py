@@ -9,7 +9,8 @@ only the last line changes what users see.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ from recsys.manifest import FileEntry, ReleaseManifest, canonical_json, release_
 from recsys.release import ServingSchema
 from recsys.release_loading import ENCODER_FOLDER, load_release
 from recsys.storage.artifact_files import read_artifact
+from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
 
 Floats = NDArray[np.float32]
@@ -63,11 +65,11 @@ def refresh_catalog(workspace: Workspace, *, now: datetime, publish: bool) -> Bu
     dataset = validate_data(workspace, now=now)
     content = embed_dataset(workspace, dataset).content
     model = model_for(workspace, content)
-    staging = fresh_folder(workspace)
-    item_vectors = project(dataset, content, model, staging)
-    write_parts(workspace, dataset, content, model, item_vectors, staging)
-    acceptance = verify_staged(workspace, dataset, content, staging)
-    built = put_release(workspace, dataset, content, item_vectors, acceptance, staging)
+    with fresh_folder(workspace) as staging:
+        item_vectors = project(dataset, content, model, staging)
+        write_parts(workspace, dataset, content, model, item_vectors, staging)
+        acceptance = verify_staged(workspace, dataset, content, staging)
+        built = put_release(workspace, dataset, content, item_vectors, acceptance, staging)
     return publish_release(workspace, built) if publish else built
 
 
@@ -88,12 +90,22 @@ def model_for(workspace: Workspace, content: Content) -> Model | None:
     return model
 
 
-def fresh_folder(workspace: Workspace) -> Path:
-    """An empty folder for the release's files; what a killed run left in it is thrown away."""
-    staging = workspace.root / "artifacts" / "staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    (staging / ENCODER_FOLDER).mkdir(parents=True)
-    return staging
+@contextmanager
+def fresh_folder(workspace: Workspace) -> Iterator[Path]:
+    """An empty folder for the release's files, gone at the end; what a killed run left in it is thrown away.
+
+    Builds of one workspace take turns, across processes.
+    """
+    turn = workspace.root / "artifacts" / "staging"
+    turn.mkdir(parents=True, exist_ok=True)
+    with locked_folder(turn):
+        staging = turn / "release"
+        shutil.rmtree(staging, ignore_errors=True)
+        (staging / ENCODER_FOLDER).mkdir(parents=True)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def project(dataset: Dataset, content: Content, model: Model | None, staging: Path) -> Floats:
@@ -224,7 +236,6 @@ def put_release(
     (staging / "acceptance.json").write_text(canonical_json(acceptance.as_json()), encoding="utf-8")
     manifest = _manifest(dataset, content, staging, n_dim=item_vectors.shape[1], acceptance=acceptance.as_json())
     releases_of(workspace).put(_files(staging), manifest)
-    shutil.rmtree(staging)
     problems = gate_problems(
         acceptance.as_json(), _current_acceptance(workspace, manifest.release_id), workspace.config.gate
     )

@@ -5,19 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.bootstrap import releases_of
 from jobs.progress import console
-from jobs.refresh_catalog import BuiltRelease, refresh_catalog
+from jobs.refresh_catalog import BuiltRelease, publish_release, refresh_catalog
 from jobs.verify import gate_problems
 from recsys.errors import GateFailed, MissingArtifact
 from recsys.workspace import Workspace
 
 
 def build_job(workspace: Workspace, *, now: datetime, publish: bool) -> tuple[dict[str, Any], int]:
-    """Build a release; exit code 1 when it fails its gate."""
-    built = refresh_catalog(workspace, now=now, publish=publish)
+    """Build a release, and publish it when that is asked for and it passes its gate; exit code 1 when it does not."""
+    built = refresh_catalog(workspace, now=now, publish=False)
+    if publish and not built.problems:
+        built = publish_release(workspace, built)
     return report(built), 1 if built.problems else 0
 
 
@@ -32,7 +35,7 @@ def report(built: BuiltRelease) -> dict[str, Any]:
             f"popularity {popular['value']:.4f}; index recall@100 {built.acceptance.index_recall:.4f}"
         )
     for problem in built.problems:
-        console.print(f"  [red]gate:[/] {problem}")
+        console.print(f"  [red]gate:[/] {escape(problem)}")
     return {
         "release": built.release_id,
         "published": built.is_published,
@@ -94,9 +97,11 @@ def _ndcg(acceptance: dict[str, Any], who: str) -> str:
 
 
 def _chosen(known: list[str], wanted: str) -> str:
-    matches = [release_id for release_id in known if release_id.startswith(wanted)]
-    if not wanted and known:
+    if not known:
+        raise MissingArtifact("there is no release yet: run `recsys release build`")
+    if not wanted:
         return known[-1]
+    matches = [release_id for release_id in known if release_id.startswith(wanted)]
     if len(matches) != 1:
         raise MissingArtifact(f"{len(matches)} releases begin with {wanted!r}; `recsys release list` shows them")
     return matches[0]

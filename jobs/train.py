@@ -39,7 +39,8 @@ BLEND_CELLS = 4_000_000
 
 def train_job(workspace: Workspace, *, ranks: int = 1) -> tuple[dict[str, Any], int]:
     """Train on what was validated and embedded last."""
-    model = train_on(workspace, load_dataset(workspace), load_content(workspace), ranks=ranks)
+    dataset = load_dataset(workspace)
+    model = train_on(workspace, dataset, load_content(workspace, dataset), ranks=ranks)
     return {"model": model.key, **model.summary}, 0
 
 
@@ -131,6 +132,7 @@ def _finish(workspace: Workspace, dataset: Dataset, content: Content, working: P
         "blend": blend.model_dump(mode="json"),
         "vocabulary_checksum": dataset.vocabulary.checksum,
         "n_interactions": dataset.sequences.n_events,
+        "reads_profiles": trained.spec.user_text is not None,
     }
     (folder / "model.json").write_text(canonical_json(description), encoding="utf-8")
     return {**summary.model_dump(mode="json"), "blend_ndcg_at_10": round(validated, 6)}

@@ -12,7 +12,8 @@ from recsys.workspace import Workspace
 
 def main(root: str, working: str) -> None:
     workspace = Workspace.open(Path(root))
-    fit_towers(workspace, load_dataset(workspace), load_content(workspace), Path(working))
+    dataset = load_dataset(workspace)
+    fit_towers(workspace, dataset, load_content(workspace, dataset), Path(working))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def validate_data(workspace: Workspace, *, now: datetime) -> Dataset:
     for line in dataset.summary["lines"]:
         console.print(f"  {line}", markup=False)
     if dataset.summary["n_quarantined"]:
-        console.print(f"  every refused row, with its reason: {path / 'quarantine.parquet'}")
+        console.print(f"  every refused row, with its reason: {path / 'quarantine.parquet'}", markup=False)
     return dataset
 
 

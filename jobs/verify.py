@@ -35,6 +35,7 @@ class Acceptance:
     """The figures of a release; part of its id, so they hold no times.
 
     Attributes:
+        n_items: of the catalogue.
         index_recall: recall@100 of the index against exact search, 1 for an exact one.
         n_users: test users whose slates were served.
         served, popularity: `{"ndcg@10": {"value", "low", "high"}, ...}` on the same users; empty without users.
@@ -42,6 +43,7 @@ class Acceptance:
         evaluation: what the figures were taken from, to compare with other models; no part of the record.
     """
 
+    n_items: int
     index_recall: float
     n_users: int
     served: Mapping[str, Any]
@@ -51,6 +53,7 @@ class Acceptance:
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "n_items": self.n_items,
             "index_recall@100": round(self.index_recall, 6),
             "n_users": self.n_users,
             "served": dict(self.served),
@@ -71,12 +74,13 @@ def verify(
     n_items = catalog.release.n_items
     recall = index_recall(catalog)
     if not len(split.target_users):
-        return Acceptance(recall, 0, {}, {}, None)
+        return Acceptance(n_items, recall, 0, {}, {}, None)
     plan = config.evaluation
     slates = served_slates(catalog, split, config.recommender, on_progress=on_progress)
     served = evaluate_slates(slates, split, n_items, plan)
     popularity = popularity_of(split, n_items, plan)
     return Acceptance(
+        n_items=n_items,
         index_recall=recall,
         n_users=len(distinct_users(split)),
         served=headline(served),
@@ -120,6 +124,9 @@ def gate_problems(
     recall = acceptance["index_recall@100"]
     if recall < config.min_index_recall:
         problems.append(f"index recall@100 is {recall:.4f}, below {config.min_index_recall}")
+    n_items, n_before = acceptance["n_items"], (current or {}).get("n_items", 0)
+    if n_items < n_before * (1 - config.max_shrink):
+        problems.append(f"the catalogue has {n_items:,} items, and the current release has {n_before:,}")
     if acceptance["n_users"] >= max(config.min_users, 1):
         served = acceptance["served"]["ndcg@10"]["value"]
         popularity = acceptance["popularity"]["ndcg@10"]["value"]

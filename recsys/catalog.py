@@ -53,8 +53,13 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class ColumnMaps(Config):
-    """`[data.columns]`: our name = theirs. `"attributes.year" = "release_year"` (items, users) and
-    `"context.device" = "device"` (interactions) fill one key of the object."""
+    """How a company's files call their columns: our name = theirs.
+
+    Attributes:
+        items: as `{ item_id = "sku", "attributes.year" = "release_year" }`; the second fills one key of an object.
+        interactions: as `{ occurred_at = "ts", "context.device" = "device" }`.
+        users: as `{ user_id = "customer", text = "bio" }`.
+    """
 
     items: dict[str, str] = Field(default_factory=dict)
     interactions: dict[str, str] = Field(default_factory=dict)

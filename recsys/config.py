@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +21,7 @@ C = TypeVar("C", bound=Config)
 
 
 def load_config(path: Path, config_type: type[C]) -> C:
-    """Read a TOML file into `config_type`.
+    """Read a TOML file into `config_type`. TOML has no null: where the default is None, "" stands for it.
 
     Raises:
         ConfigError: the file is absent, is not TOML, or has a key or value that `config_type` refuses;
@@ -31,12 +31,27 @@ def load_config(path: Path, config_type: type[C]) -> C:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} is not there: run `recsys init` to write one") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): it must be a file that you may read") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     try:
-        return config_type.model_validate(raw)
+        return config_type.model_validate(_without_unset(raw, config_type))
     except ValidationError as error:
         raise ConfigError(f"{path}: {_in_words(error)}") from None
+
+
+def _without_unset(raw: dict[str, Any], config_type: type[Config]) -> dict[str, Any]:
+    """The settings without those that are "" and None by default."""
+    kept = {}
+    for name, value in raw.items():
+        field = config_type.model_fields.get(name)
+        inner = field.annotation if field is not None else None
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, Config):
+            kept[name] = _without_unset(value, inner)
+        elif value != "" or field is None or field.default is not None:
+            kept[name] = value
+    return kept
 
 
 def _in_words(error: ValidationError) -> str:

@@ -1,7 +1,7 @@
 """The errors of this project, all in one tree; each message says what to do.
 
 RecsysError
-├── UsageError              wrong usage or environment (exit code 2)
+├── UsageError              wrong usage or environment
 │   ├── ConfigError         recsys.toml or an option: unknown key, wrong type, impossible value
 │   ├── EnvironmentProblem  a library, a server, a device or disk space is missing
 │   └── WeightsUnavailable  an encoder's weights cannot be had here
@@ -10,7 +10,7 @@ RecsysError
 │   ├── MissingArtifact     it is not there: which job makes it
 │   ├── CorruptArtifact     its bytes differ from its manifest
 │   └── SpaceMismatch       its vectors live in another embedding space
-├── GateFailed              a release is not good enough to publish
+├── GateFailed              a release is not good enough to publish (exit code 1; all others 2)
 ├── StoreUnavailable        Redis or SQLite does not answer
 └── RequestError            one request cannot be served as asked (HTTP 4xx)
     ├── InvalidRequest      a field is wrong (422)
@@ -24,15 +24,13 @@ from __future__ import annotations
 
 
 class RecsysError(Exception):
-    """Root of the tree. `exit_code` is what a command line ends with."""
+    """Root of the tree. `exit_code` is what a command line ends with: 2, but 1 where a gate or a row failed."""
 
-    exit_code = 1
+    exit_code = 2
 
 
 class UsageError(RecsysError):
     """Wrong usage or environment."""
-
-    exit_code = 2
 
 
 class ConfigError(UsageError):
@@ -69,6 +67,8 @@ class SpaceMismatch(ArtifactError):
 
 class GateFailed(RecsysError):
     """A release fails a check that publishing requires."""
+
+    exit_code = 1
 
 
 class StoreUnavailable(RecsysError):

@@ -1,7 +1,8 @@
 """The hard rules: what may not be shown, in one ordered table. A rule is a mask, never a penalty.
 
-Rules about what users may not see fail closed (an item whose state cannot be told is dropped); the rule about what
-they have seen fails open, and the stage says so.
+An item whose own state cannot be told is hidden (`recsys.live`). What a user has seen or blocked is unknown while
+the store does not answer: `FilterConfig.fail_open` says which of these rules lets items pass then, and the stage says
+that it did.
 """
 
 from __future__ import annotations
@@ -16,14 +17,23 @@ from numpy.typing import NDArray
 from recsys.config import Config
 from recsys.live import CatalogView
 
+UserRule = Literal["blocked", "seen"]
+
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
 
 class FilterConfig(Config):
-    """`exclude_seen`: never show what the user already interacted with."""
+    """What the rules do.
+
+    Attributes:
+        exclude_seen: never show what the user already interacted with.
+        fail_open: rules that let items pass while the user's state is unknown. A rule that is left out drops
+            everything then: take "blocked" out where no answer is better than a blocked item.
+    """
 
     exclude_seen: bool = True
+    fail_open: tuple[UserRule, ...] = ("blocked", "seen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class GateInput:
     Attributes:
         now_ms: UTC milliseconds.
         seen, blocked, excluded: uint64 `hash64` of item ids, each sorted.
+        user_is_known: False while the store does not answer: `seen` and `blocked` are then not all there is.
     """
 
     catalog: CatalogView
@@ -40,6 +51,7 @@ class GateInput:
     seen: NDArray[np.uint64]
     blocked: NDArray[np.uint64]
     excluded: NDArray[np.uint64]
+    user_is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +59,16 @@ class Rule:
     """`drops(gate, rows)` is bool [C], True for the rows that may not be shown."""
 
     name: str
-    fails: Literal["open", "closed"]
     drops: Callable[[GateInput, Rows], Mask]
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("hidden", "closed", lambda gate, rows: gate.catalog.hidden[rows]),
-    Rule("not_yet_available", "closed", lambda gate, rows: gate.catalog.available_from_ms[rows] > gate.now_ms),
-    Rule("expired", "closed", lambda gate, rows: gate.catalog.available_until_ms[rows] <= gate.now_ms),
-    Rule("blocked", "closed", lambda gate, rows: _is_in(gate, rows, gate.blocked)),
-    Rule("excluded", "closed", lambda gate, rows: _is_in(gate, rows, gate.excluded)),
-    Rule("seen", "open", lambda gate, rows: _is_in(gate, rows, gate.seen)),
+    Rule("hidden", lambda gate, rows: gate.catalog.hidden[rows]),
+    Rule("not_yet_available", lambda gate, rows: gate.catalog.available_from_ms[rows] > gate.now_ms),
+    Rule("expired", lambda gate, rows: gate.catalog.available_until_ms[rows] <= gate.now_ms),
+    Rule("blocked", lambda gate, rows: _is_in(gate, rows, gate.blocked)),
+    Rule("excluded", lambda gate, rows: _is_in(gate, rows, gate.excluded)),
+    Rule("seen", lambda gate, rows: _is_in(gate, rows, gate.seen)),
 )
 
 
@@ -67,7 +78,15 @@ def allowed(gate: GateInput, rows: Rows, config: FilterConfig) -> Mask:
     for rule in RULES:
         if rule.name != "seen" or config.exclude_seen:
             keep &= ~rule.drops(gate, rows)
+    if fails_closed(gate, config):
+        keep[:] = False
     return keep
+
+
+def fails_closed(gate: GateInput, config: FilterConfig) -> bool:
+    """Whether nothing may be shown, because a rule that must not fail open cannot be judged."""
+    in_force = {"blocked", "seen"} if config.exclude_seen else {"blocked"}
+    return not gate.user_is_known and not in_force <= set(config.fail_open)
 
 
 def _is_in(gate: GateInput, rows: Rows, hashes: NDArray[np.uint64]) -> Mask:

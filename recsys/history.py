@@ -16,12 +16,18 @@ Rows = NDArray[np.int64]
 def joined(stored: Sequence[HistoryItem], session: Sequence[HistoryItem]) -> tuple[HistoryItem, ...]:
     """What the store knows, then what came with the request; a session item that is also stored counts once.
 
-    A client may send as history what it has already sent as events: such an item keeps its later place.
+    A client may send as history what it has already sent as events: such an item keeps its later place. One sent
+    without a time stands for every stored one of its item and event type.
     """
     if not session:
         return tuple(stored)
     named = {(item.item_id, item.event_type, item.occurred_at_ms) for item in session}
-    earlier = (item for item in stored if (item.item_id, item.event_type, item.occurred_at_ms) not in named)
+    earlier = (
+        item
+        for item in stored
+        if (item.item_id, item.event_type, item.occurred_at_ms) not in named
+        and (item.item_id, item.event_type, 0) not in named
+    )
     return (*earlier, *session)
 
 

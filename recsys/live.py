@@ -1,14 +1,14 @@
 """The catalogue as it is now: a release's items plus everything upserted or deleted since.
 
 A `CatalogView` is an immutable snapshot; each change makes a new one, and a request keeps the one it began with.
-Rows 0..N-1 are the release's, rows N..N+M-1 are items that came after it.
+Rows 0..N-1 are the release's, rows N..N+M-1 are items that came after it. An upsert of a release's item changes what
+is said of it and whether it is shown, at once; its vectors change with the next release.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.dataset import Modality
+from recsys.errors import ArtifactError
 from recsys.events import hash64
-from recsys.ports import LiveItem
+from recsys.ports import ItemEncoder, LiveItem
+from recsys.quarantine import RowRefused
 from recsys.release import LoadedRelease
+from recsys.times import parse_time_ms
 
 ALWAYS_MS = np.iinfo(np.int64).min
 NEVER_MS = np.iinfo(np.int64).max
@@ -31,13 +35,14 @@ class CatalogView:
     Attributes:
         version: the store's item version it includes.
         item_hashes: uint64, `hash64` of each item_id.
-        hidden: bool, hidden or deleted.
+        hidden: bool, hidden or deleted, or upserted with availability that cannot be read.
         available_from_ms, available_until_ms: int64 UTC milliseconds, with ALWAYS_MS and NEVER_MS for "no bound".
         log_popularity: float32; 0 for items that came after the release.
         live_items: the upserts, by item_id.
         live_ids: ids of the rows N.. .
         live_vectors: float32 [M, D], from the item tower without an id.
         live_content: modality → (float32 [M, D_m], bool [M] present).
+        unplaced_ids: items that the item tower failed on: they have a vector of zeros.
     """
 
     release: LoadedRelease
@@ -52,6 +57,7 @@ class CatalogView:
     live_row_of: Mapping[str, int]
     live_vectors: NDArray[np.float32]
     live_content: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
+    unplaced_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.item_hashes)
@@ -79,15 +85,18 @@ class CatalogView:
 
         Rows are scaled so that the inner product of two of them is the mean cosine over the modalities.
         """
+        modalities = self.release.modalities
         present = np.zeros(len(rows), dtype=np.bool_)
-        parts = []
-        for modality in self.release.modalities:
+        side_by_side = np.empty((len(rows), sum(each.vectors.shape[1] for each in modalities)), dtype=np.float32)
+        first = 0
+        for modality in modalities:
             vectors, here = self.content(modality.name, rows)
-            parts.append(np.where(here[:, None], vectors, 0).astype(np.float32))
+            part = side_by_side[:, first : first + vectors.shape[1]]
+            np.multiply(vectors, np.float32(1 / np.sqrt(len(modalities))), out=part)
+            part[~here] = 0
             present |= here
-        if not parts:
-            return np.zeros((len(rows), 0), dtype=np.float32), present
-        return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts))), present
+            first += vectors.shape[1]
+        return side_by_side, present
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """The catalogue fields of an item, as last upserted."""
@@ -102,24 +111,34 @@ class CatalogView:
             return str(live.fields.get("title") or "")
         return self.release.items["title"][row].as_py() or ""
 
+    def name(self, row: int) -> str:
+        """What people call an item: its title, else its id."""
+        return self.title(row) or self.item_id(row)
+
 
 def view_of(release: LoadedRelease, live_items: Iterable[LiveItem] = (), version: int = 0) -> CatalogView:
     """The snapshot of a release with these upserts applied (each item once)."""
-    by_id = {item.item_id: item for item in live_items}
+    return _view(release, {item.item_id: item for item in live_items}, version, {})
+
+
+def updated(view: CatalogView, version: int, changes: Sequence[LiveItem]) -> CatalogView:
+    """A new snapshot with these changes; the same one when there are none. The item tower runs for these alone."""
+    if not changes:
+        return view
+    changed = {item.item_id: item for item in changes}
+    again = changed.keys() | set(view.unplaced_ids)
+    placed = {item_id: view.live_vectors[at] for at, item_id in enumerate(view.live_ids) if item_id not in again}
+    return _view(view.release, {**view.live_items, **changed}, version, placed)
+
+
+def _view(
+    release: LoadedRelease, by_id: Mapping[str, LiveItem], version: int, placed: Mapping[str, NDArray[np.float32]]
+) -> CatalogView:
     newcomers = [item for item in by_id.values() if item.item_id not in release.vocabulary and not item.deleted]
-    n_new = len(newcomers)
-    hidden = _padded(_flags(release, "hidden"), n_new, False)
-    from_ms = _padded(_times(release, "available_from", ALWAYS_MS), n_new, ALWAYS_MS)
-    until_ms = _padded(_times(release, "available_until", NEVER_MS), n_new, NEVER_MS)
     live_row_of = {item.item_id: release.n_items + at for at, item in enumerate(newcomers)}
-    for item in by_id.values():
-        row = release.vocabulary.row(item.item_id)
-        row = live_row_of.get(item.item_id) if row is None else row
-        if row is not None:
-            hidden[row] = item.deleted or bool(item.fields.get("hidden"))
-            from_ms[row] = _time_ms(item.fields.get("available_from"), ALWAYS_MS)
-            until_ms[row] = _time_ms(item.fields.get("available_until"), NEVER_MS)
-    new_hashes = np.fromiter((hash64(item.item_id) for item in newcomers), np.uint64, count=n_new)
+    hidden, from_ms, until_ms = _availability(release, by_id, live_row_of)
+    live_vectors, unplaced_ids = _tower_vectors(release, newcomers, placed)
+    new_hashes = np.fromiter((hash64(item.item_id) for item in newcomers), np.uint64, count=len(newcomers))
     return CatalogView(
         release=release,
         version=version,
@@ -127,48 +146,85 @@ def view_of(release: LoadedRelease, live_items: Iterable[LiveItem] = (), version
         hidden=hidden,
         available_from_ms=from_ms,
         available_until_ms=until_ms,
-        log_popularity=_padded(release.log_popularity, n_new, 0),
+        log_popularity=_padded(release.log_popularity, len(newcomers), 0),
         live_items=by_id,
         live_ids=tuple(live_row_of),
         live_row_of=live_row_of,
-        live_vectors=_tower_vectors(release, newcomers),
-        live_content={
-            modality.name: _content(modality.name, modality.space_id, modality.vectors.shape[1], newcomers)
-            for modality in release.modalities
-        },
+        live_vectors=live_vectors,
+        live_content={modality.name: _content(modality, newcomers) for modality in release.modalities},
+        unplaced_ids=unplaced_ids,
     )
 
 
-def updated(view: CatalogView, version: int, changes: Sequence[LiveItem]) -> CatalogView:
-    """A new snapshot with these changes; the same one when there are none."""
-    if not changes:
-        return view
-    merged = dict(view.live_items)
-    merged.update({item.item_id: item for item in changes})
-    return view_of(view.release, merged.values(), version)
+def _availability(
+    release: LoadedRelease, by_id: Mapping[str, LiveItem], live_row_of: Mapping[str, int]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """hidden bool, from and until int64 milliseconds, each [N + M]. Times that cannot be read hide the item."""
+    n_new = len(live_row_of)
+    hidden = _padded(_flags(release, "hidden"), n_new, False)
+    from_ms = _padded(_times(release, "available_from", ALWAYS_MS), n_new, ALWAYS_MS)
+    until_ms = _padded(_times(release, "available_until", NEVER_MS), n_new, NEVER_MS)
+    for item in by_id.values():
+        row = release.vocabulary.row(item.item_id)
+        row = live_row_of.get(item.item_id) if row is None else row
+        if row is None:
+            continue
+        hidden[row] = item.deleted or bool(item.fields.get("hidden"))
+        try:
+            from_ms[row] = _time_ms(item, "available_from", ALWAYS_MS)
+            until_ms[row] = _time_ms(item, "available_until", NEVER_MS)
+        except RowRefused:
+            hidden[row] = True
+    return hidden, from_ms, until_ms
 
 
-def _tower_vectors(release: LoadedRelease, newcomers: Sequence[LiveItem]) -> NDArray[np.float32]:
-    """float32 [M, D]; zeros (reachable by popularity and similarity of content only) without an item tower."""
+def _tower_vectors(
+    release: LoadedRelease, newcomers: Sequence[LiveItem], placed: Mapping[str, NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """float32 [M, D] and the ids it failed on; zeros (reachable by content and as newcomers) without an item tower."""
     vectors = np.zeros((len(newcomers), release.item_vectors.shape[1]), dtype=np.float32)
+    unplaced: list[str] = []
     if release.item_encoder is None:
-        return vectors
-    spaces = {modality.name: modality.space_id for modality in release.modalities}
+        return vectors, ()
     for at, item in enumerate(newcomers):
-        known = {name: vector for name, vector in item.vectors.items() if item.space_ids.get(name) == spaces.get(name)}
-        vectors[at] = release.item_encoder.encode_new(known, release.categories_of(item.fields))
-    return vectors
+        vector = placed.get(item.item_id)
+        if vector is None:
+            vector = _tower_vector(release, release.item_encoder, item)
+        if vector is None:
+            unplaced.append(item.item_id)
+        else:
+            vectors[at] = vector
+    return vectors, tuple(unplaced)
 
 
-def _content(
-    name: str, space_id: str, dim: int, newcomers: Sequence[LiveItem]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    vectors = np.zeros((len(newcomers), dim), dtype=np.float32)
+def _tower_vector(release: LoadedRelease, encoder: ItemEncoder, item: LiveItem) -> NDArray[np.float32] | None:
+    """float32 [D], from all content of the release's spaces; None where the tower fails: one item stops no other."""
+    content = {modality.name: _usable(item, modality) for modality in release.modalities}
+    known = {name: vector for name, vector in content.items() if vector is not None}
+    try:
+        vector = encoder.encode_new(known, release.categories_of(item.fields))
+    except ArtifactError:
+        return None
+    return vector if np.isfinite(vector).all() else None
+
+
+def _content(modality: Modality, newcomers: Sequence[LiveItem]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Content vectors float32 [M, D_m] and whether each is there, bool [M]."""
+    vectors = np.zeros((len(newcomers), modality.vectors.shape[1]), dtype=np.float32)
     present = np.zeros(len(newcomers), dtype=np.bool_)
     for at, item in enumerate(newcomers):
-        if name in item.vectors and item.space_ids.get(name) == space_id:
-            vectors[at], present[at] = item.vectors[name], True
+        vector = _usable(item, modality)
+        if vector is not None:
+            vectors[at], present[at] = vector, True
     return vectors, present
+
+
+def _usable(item: LiveItem, modality: Modality) -> NDArray[np.float32] | None:
+    """The item's vector of that content, if it is of the release's embedding space, and sound."""
+    vector = item.vectors.get(modality.name)
+    if vector is None or item.space_ids.get(modality.name) != modality.space_id:
+        return None
+    return vector if vector.shape == modality.vectors.shape[1:] and np.isfinite(vector).all() else None
 
 
 def _gather(release_part: NDArray[Any], live_part: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -195,8 +251,6 @@ def _times(release: LoadedRelease, name: str, when_absent: int) -> NDArray[np.in
     return np.asarray(pc.fill_null(column, when_absent), dtype=np.int64)
 
 
-def _time_ms(value: Any, when_absent: int) -> int:
-    if value is None or value == "":
-        return when_absent
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return int(moment.timestamp() * 1000)
+def _time_ms(item: LiveItem, name: str, when_absent: int) -> int:
+    milliseconds = parse_time_ms(item.fields.get(name), name)
+    return when_absent if milliseconds is None else milliseconds

@@ -6,6 +6,8 @@ serving run the same code over the same features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,15 @@ from recsys.ports import RankFeatures
 from recsys.types import Candidates
 
 Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
 ALIKE = 0.25  # cosine of item vectors from which a history item is worth naming
+SOURCE_SAYS = {
+    "ann": "close to what you chose",
+    "similar": "goes with what you chose",
+    "recent": "new",
+    "popular": "popular",
+    "content": "like what you chose",
+}
 
 
 def rank_features(history_rows: Rows, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
@@ -29,44 +39,58 @@ def value_parts(history_rows: Rows, candidates: Candidates, catalog: CatalogView
     return [{name: float(values[at]) for name, values in parts.items()} for at in range(len(candidates))]
 
 
-def reasons_of(history_rows: Rows, chosen: Candidates, catalog: CatalogView) -> list[tuple[str, ...]]:
-    """Why each item is there, in words: the history item that leads to it, else what its source says."""
-    follows = _strongest(_follow_weights(history_rows, chosen, catalog), least=0.0)
+def reasons_of(
+    history_rows: Rows, chosen: Candidates, sources: Sequence[str], catalog: CatalogView
+) -> list[tuple[str, ...]]:
+    """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
+    latest, strengths = _follow_strengths(history_rows, chosen.item_rows, catalog)
+    follows = _strongest(strengths, least=0.0)
     alike = _strongest(_cosines(history_rows, chosen, catalog), least=ALIKE)
+    says = SOURCE_SAYS if len(history_rows) else {**SOURCE_SAYS, "ann": "suggested to begin with"}
     reasons = []
     for at, row in enumerate(chosen.item_rows):
         mine = []
         if follows[at] >= 0:
-            mine.append(f"often chosen with {catalog.title(int(history_rows[follows[at]]))}")
+            mine.append(f"often chosen with {catalog.name(int(latest[follows[at]]))}")
         elif alike[at] >= 0:
-            mine.append(f"like {catalog.title(int(history_rows[alike[at]]))}")
+            mine.append(f"like {catalog.name(int(history_rows[alike[at]]))}")
         if row >= catalog.release.n_items:
             mine.append("new")
-        reasons.append(tuple(mine) or ("popular",))
+        reasons.append(tuple(mine) or (says[sources[at]],))
     return reasons
 
 
-def _strongest(weights: NDArray[np.float32], least: float) -> Rows:
-    """int64 [K]: the column of each row's largest weight, -1 where none is above `least`."""
+def _strongest(weights: Floats, least: float) -> Rows:
+    """int64 [C]: the column of each row's largest weight, -1 where none is above `least`."""
     if not weights.shape[1]:
         return np.full(len(weights), -1, dtype=np.int64)
     best = weights.argmax(axis=1)
     return np.where(weights[np.arange(len(weights)), best] > least, best, -1)
 
 
-def _follow_weights(history_rows: Rows, chosen: Candidates, catalog: CatalogView) -> NDArray[np.float32]:
-    """float32 [K, T]: how strongly each history item leads to each chosen one; 0 where it is no neighbour."""
-    n, neighbours = catalog.release.n_items, catalog.release.neighbours
-    weights = np.zeros((len(chosen), len(history_rows)), dtype=np.float32)
-    trained = np.flatnonzero(history_rows < n)
-    rows, strengths = neighbours.rows[history_rows[trained]], neighbours.weights[history_rows[trained]]
-    for at, item_row in enumerate(chosen.item_rows):
-        weights[at, trained] = np.where(rows == item_row, strengths, 0).max(axis=1, initial=0)
-    return weights
+def _follow_strengths(history_rows: Rows, item_rows: Rows, catalog: CatalogView) -> tuple[Rows, Floats]:
+    """The history rows that vote int64 [T'], latest first, and what each gives to each item, float32 [C, T'].
+
+    A row's sum is the item's transition score (`Neighbours.score`).
+    """
+    neighbours = catalog.release.neighbours
+    latest = history_rows[::-1][: neighbours.history_window]
+    decay = (neighbours.history_decay ** np.arange(len(latest))).astype(np.float32)
+    voters = np.flatnonzero(latest < neighbours.n_items)
+    strengths = np.zeros((len(item_rows), len(latest)), dtype=np.float32)
+    if not len(item_rows) or not len(voters):
+        return latest, strengths
+    rows = neighbours.rows[latest[voters]].astype(np.int64)
+    given = neighbours.weights[latest[voters]] * decay[voters, None]
+    ascending = np.argsort(item_rows, kind="stable")
+    at = np.minimum(np.searchsorted(item_rows[ascending], rows), len(item_rows) - 1)
+    voter, place = np.nonzero(item_rows[ascending][at] == rows)
+    strengths[ascending[at[voter, place]], voters[voter]] = given[voter, place]
+    return latest, strengths
 
 
-def _cosines(history_rows: Rows, chosen: Candidates, catalog: CatalogView) -> NDArray[np.float32]:
-    """float32 [K, T], cosines of item vectors."""
+def _cosines(history_rows: Rows, chosen: Candidates, catalog: CatalogView) -> Floats:
+    """float32 [C, T], cosines of item vectors."""
     mine, theirs = catalog.vectors(chosen.item_rows), catalog.vectors(history_rows)
     lengths = np.linalg.norm(mine, axis=1)[:, None] * np.linalg.norm(theirs, axis=1)[None, :]
     return np.asarray(mine @ theirs.T / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
 from recsys.events import Exposure, hash64
-from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed
 from recsys.history import history_rows, joined
 from recsys.live import CatalogView
 from recsys.ports import RequestStore, UserState
 from recsys.ranking import rank_features, reasons_of, value_parts
 from recsys.reranking import RerankConfig, mmr
-from recsys.retrieval import SOURCES, Found, RetrievalConfig, merge, source_of
+from recsys.retrieval import Found, RetrievalConfig, bit_of, merge, source_of
+from recsys.times import to_ms
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate, SlateItem
 
@@ -28,7 +29,11 @@ Floats = NDArray[np.float32]
 
 
 class RecommenderConfig(Config):
-    """The `[recommender]` section: one part a stage. `log_exposures` writes each slate to the event log."""
+    """The `[recommender]` section: one part a stage.
+
+    Attributes:
+        log_exposures: write each slate to the event log; without it no experiment or off-policy estimate is possible.
+    """
 
     retrieval: RetrievalConfig = RetrievalConfig()
     filter: FilterConfig = FilterConfig()
@@ -46,6 +51,7 @@ class Known:
         seen, blocked, excluded: uint64, sorted `hash64` of item ids.
         profile: float32 [P], the user's profile text vector, or None.
         missing_ids: ids named in the request that this catalogue does not know.
+        user_is_known: False where the store did not answer: then `seen` is of this session only, `blocked` empty.
     """
 
     rows: Rows
@@ -55,6 +61,7 @@ class Known:
     excluded: NDArray[np.uint64]
     profile: Floats | None
     missing_ids: tuple[str, ...]
+    user_is_known: bool
 
 
 def recommend(query: Query, catalog: CatalogView, store: RequestStore, config: RecommenderConfig) -> Slate:
@@ -72,11 +79,12 @@ def recommend(query: Query, catalog: CatalogView, store: RequestStore, config: R
 def hydrate(query: Query, catalog: CatalogView, store: RequestStore, trace: Trace) -> Known:
     """What the store knows of the user, joined to the history that came with the request."""
     with trace.stage("hydrate", 1) as stage:
-        state = UserState()
+        state, user_is_known = UserState(), True
         if query.user_id is not None:
             try:
                 state = store.user_state(query.user_id)
             except StoreUnavailable:
+                user_is_known = False
                 stage.fallback = "without_stored_history"
         rows, event_types = history_rows(joined(state.history, query.history), catalog)
         in_session = np.array([hash64(item.item_id) for item in query.history], dtype=np.uint64)
@@ -90,6 +98,7 @@ def hydrate(query: Query, catalog: CatalogView, store: RequestStore, trace: Trac
             excluded=np.unique(np.array([hash64(each) for each in query.exclude_item_ids], dtype=np.uint64)),
             profile=catalog.release.profile_of(query.user_id),
             missing_ids=tuple(dict.fromkeys(item_id for item_id in named if catalog.row(item_id) is None)),
+            user_is_known=user_is_known,
         )
 
 
@@ -100,12 +109,15 @@ def encode(known: Known, catalog: CatalogView, trace: Trace) -> Floats | None:
         if release.query_encoder is None:
             stage.fallback = "no_query_tower"
             return None
-        latest = slice(-release.schema.max_history, None)
+        latest = slice(max(len(known.rows) - release.schema.max_history, 0), None)
         history = catalog.vectors(known.rows[latest])
         try:
             query_vector = release.query_encoder.encode(history, known.event_types[latest], known.profile)
         except ArtifactError:
             stage.fallback = "query_tower_failed"
+            return None
+        if not np.isfinite(query_vector).all():
+            stage.fallback = "query_vector_not_finite"
             return None
         stage.n_out = 1
         return query_vector
@@ -123,7 +135,7 @@ def retrieve(
             nearest, _ = release.index.search(query_vector[None, :], config.ann + overshoot)
             found.append(Found("ann", nearest[0]))
         found.append(Found("similar", release.neighbours.top_rows(known.rows, config.similar)))
-        found.append(Found("recent", _newcomers(query_vector, catalog, config.recent)))
+        found.append(Found("recent", _newcomers(query_vector, catalog, config.recent + overshoot)))
         found.append(Found("popular", release.popular_rows[: config.popular + overshoot]))
         candidates = _compared(*merge(found), query_vector, catalog)
         stage.out(candidates)
@@ -132,10 +144,12 @@ def retrieve(
 
 def _newcomers(query_vector: Floats | None, catalog: CatalogView, quota: int) -> Rows:
     """Rows of the items that came after the release: the nearest to the query, or the latest without one."""
-    rows = np.arange(catalog.release.n_items, len(catalog), dtype=np.int64)
+    n = catalog.release.n_items
+    # Those that nobody may see would only take places of the quota.
+    shown = np.flatnonzero(~catalog.hidden[n:])
     if query_vector is None:
-        return rows[::-1][:quota]
-    return rows[np.argsort(-(catalog.live_vectors @ query_vector), kind="stable")][:quota]
+        return n + shown[::-1][:quota]
+    return n + shown[np.argsort(-(catalog.live_vectors[shown] @ query_vector), kind="stable")][:quota]
 
 
 def _compared(rows: Rows, sources: Rows, query_vector: Floats | None, catalog: CatalogView) -> Candidates:
@@ -153,29 +167,33 @@ def filter_candidates(
     config: FilterConfig,
     trace: Trace,
 ) -> Candidates:
-    """The hard rules; then, where too few are left, a top up from the popular items under the same rules."""
+    """The hard rules; then, where too few are left, a top up from the whole catalogue under the same rules."""
     with trace.stage("filter", len(candidates)) as stage:
-        gate = GateInput(catalog, int(query.now.timestamp() * 1000), known.seen, known.blocked, known.excluded)
+        now_ms = to_ms(query.now)
+        gate = GateInput(catalog, now_ms, known.seen, known.blocked, known.excluded, known.user_is_known)
+        if not known.user_is_known:
+            stage.fallback = "nothing_is_shown" if fails_closed(gate, config) else "without_stored_seen_and_blocked"
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config))
         if len(kept_candidates) < query.limit:
             extra = _top_up(gate, candidates.item_rows, query.limit - len(kept_candidates), config)
-            from_popular = np.full(len(extra), 1 << SOURCES.index("popular"), dtype=np.int64)
-            kept_candidates = kept_candidates.joined(_compared(extra, from_popular, query_vector, catalog))
+            sources = np.where(extra < catalog.release.n_items, bit_of("popular"), bit_of("recent"))
+            kept_candidates = kept_candidates.joined(_compared(extra, sources, query_vector, catalog))
         stage.out(kept_candidates)
         return kept_candidates
 
 
 def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
-    """The most popular allowed rows that were no candidates, block by block: short only when the catalogue is."""
-    fresh = np.setdiff1d(gate.catalog.release.popular_rows, tried, assume_unique=True)
-    order = gate.catalog.release.popular_rows[np.isin(gate.catalog.release.popular_rows, fresh, assume_unique=True)]
-    found: list[Rows] = []
-    for start in range(0, len(order), block):
-        rows = order[start : start + block]
-        found.append(rows[allowed(gate, rows, config)])
-        if sum(map(len, found)) >= n_missing:
-            break
-    return np.concatenate(found)[:n_missing] if found else np.empty(0, np.int64)
+    """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
+    n, n_now = gate.catalog.release.n_items, len(gate.catalog)
+    found = np.empty(0, np.int64)
+    for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
+        for start in range(0, len(order), block):
+            if len(found) >= n_missing:
+                return found[:n_missing]
+            rows = order[start : start + block]
+            rows = rows[~np.isin(rows, tried)]
+            found = np.concatenate([found, rows[allowed(gate, rows, config)]])
+    return found[:n_missing]
 
 
 def rank(known: Known, candidates: Candidates, catalog: CatalogView, trace: Trace) -> Candidates:
@@ -208,7 +226,7 @@ def expose(
     config: RecommenderConfig,
     trace: Trace,
 ) -> Slate:
-    """The slate with titles' reasons and sources, and its record in the exposure log."""
+    """The slate with sources and reasons, and its record in the exposure log."""
     with trace.stage("expose", len(chosen)) as stage:
         items = _slate_items(query, known, chosen, catalog)
         if config.log_exposures:
@@ -228,13 +246,14 @@ def expose(
 
 
 def _slate_items(query: Query, known: Known, chosen: Candidates, catalog: CatalogView) -> tuple[SlateItem, ...]:
-    reasons = reasons_of(known.rows, chosen, catalog)
+    sources = [source_of(bits) for bits in chosen.sources.tolist()]
+    reasons = reasons_of(known.rows, chosen, sources, catalog)
     parts = value_parts(known.rows, chosen, catalog) if query.explain else [{}] * len(chosen)
     return tuple(
         SlateItem(
             item_id=catalog.item_id(int(chosen.item_rows[position])),
             value=float(chosen.value[position]),
-            source=source_of(int(chosen.sources[position])),
+            source=sources[position],
             reasons=reasons[position],
             position=position,
             parts=parts[position],

@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from recsys.catalog import ITEM_FIELDS
 from recsys.dataset import Modality
-from recsys.errors import CorruptArtifact
+from recsys.errors import CorruptArtifact, MissingArtifact, SpaceMismatch
 from recsys.features.transitions import Neighbours
 from recsys.manifest import ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, ReleaseFiles
@@ -55,55 +58,123 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
     Raises:
         MissingArtifact: no such release, or one of its files is gone.
         CorruptArtifact: bytes differ from the manifest, or its parts do not belong together.
+        SpaceMismatch: its encoders live in other embedding spaces than its vectors.
     """
     manifest = store.manifest(release_id)
     paths = {name: store.open(manifest, name) for name in manifest.files}
-    schema = ServingSchema.model_validate_json(paths["serving.json"].read_bytes())
-    items = pq.read_table(paths["items.parquet"])
-    vocabulary = Vocabulary(items["item_id"].to_pylist())
-    _require_one_release(manifest, schema, vocabulary)
+    schema = _schema(_path(paths, "serving.json"))
+    items = _items(_path(paths, "items.parquet"))
+    vocabulary = _vocabulary(items, schema)
     item_vectors = _array(paths, "item_vectors.npy")
     counts = _array(paths, "item_counts.npy")
     encoder_files = {
         name.removeprefix(ENCODER_FOLDER): path for name, path in paths.items() if name.startswith(ENCODER_FOLDER)
     }
-    return LoadedRelease(
+    neighbours = Neighbours(
+        _array(paths, "neighbours_rows.npy"),
+        _array(paths, "neighbours_weights.npy"),
+        schema.history_window,
+        schema.history_decay,
+    )
+    release = LoadedRelease(
         manifest=manifest,
         schema=schema,
         vocabulary=vocabulary,
         items=items,
         item_vectors=item_vectors,
         modalities=tuple(_modality(paths, name, manifest) for name in schema.modalities),
-        index=adapters.open_index(paths["index.faiss"], item_vectors),
-        neighbours=Neighbours(
-            _array(paths, "neighbours_rows.npy"),
-            _array(paths, "neighbours_weights.npy"),
-            schema.history_window,
-            schema.history_decay,
-        ),
+        index=adapters.open_index(_path(paths, "index.faiss"), item_vectors),
+        neighbours=neighbours,
         log_popularity=np.log1p(counts).astype(np.float32),
         popular_rows=np.argsort(-counts, kind="stable").astype(np.int64),
         profile_hashes=_array(paths, "profile_hashes.npy"),
         profiles=_array(paths, "profiles.npy"),
-        query_encoder=adapters.open_query_tower(paths["query_tower.onnx"]) if schema.has_towers else None,
-        item_encoder=adapters.open_item_tower(paths["item_tower.onnx"]) if schema.has_towers else None,
+        query_encoder=adapters.open_query_tower(_path(paths, "query_tower.onnx")) if schema.has_towers else None,
+        item_encoder=adapters.open_item_tower(_path(paths, "item_tower.onnx")) if schema.has_towers else None,
         content_encoder=adapters.open_content_encoder(encoder_files) if encoder_files else None,
     )
+    require_one_release(release)
+    return release
 
 
-def _require_one_release(manifest: ReleaseManifest, schema: ServingSchema, vocabulary: Vocabulary) -> None:
-    if schema.vocabulary_checksum != vocabulary.checksum or len(vocabulary) != manifest.n_items:
+def require_one_release(release: LoadedRelease) -> None:
+    """Raises CorruptArtifact or SpaceMismatch unless the parts belong together: same rows, widths and spaces."""
+    n, dim = release.manifest.n_items, release.manifest.dim
+    neighbours = release.neighbours
+    fits = {
+        "items.parquet": release.n_items == n,
+        "item_vectors.npy": release.item_vectors.shape == (n, dim),
+        "item_counts.npy": release.log_popularity.shape == (n,),
+        "neighbours_rows.npy": len(neighbours.rows) == n and neighbours.rows.shape == neighbours.weights.shape,
+        "index.faiss": release.index.n_items == n,
+        "profiles.npy": len(release.profiles) == len(release.profile_hashes),
+        "query_tower.onnx": release.query_encoder is None or release.query_encoder.dim == dim,
+    }
+    for modality in release.modalities:
+        width = release.manifest.spaces[modality.name].dim
+        fits[f"content_{modality.name}.npy"] = modality.vectors.shape == (n, width) and modality.present.shape == (n,)
+    odd = ", ".join(name for name, is_so in fits.items() if not is_so)
+    if odd:
         raise CorruptArtifact(
-            f"release {manifest.release_id[:12]}: catalogue and vectors do not belong together; build it again"
+            f"release {release.release_id[:12]}: {odd} does not belong to its {n} items of width {dim}; build it again"
         )
+    spaces = release.content_encoder.space_ids if release.content_encoder is not None else {}
+    for modality in release.modalities:
+        if spaces.get(modality.name, modality.space_id) != modality.space_id:
+            raise SpaceMismatch(
+                f"release {release.release_id[:12]}: its {modality.name} encoder and its {modality.name} vectors live "
+                "in two embedding spaces; build it again"
+            )
+
+
+def _schema(path: Path) -> ServingSchema:
+    try:
+        return ServingSchema.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise CorruptArtifact(
+            f"serving.json is not of this version ({error.error_count()} problems); run `recsys release build` again"
+        ) from None
+
+
+def _items(path: Path) -> pa.Table:
+    try:
+        items = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifact(f"items.parquet cannot be read ({error}); run `recsys release build` again") from None
+    absent = [name for name in ITEM_FIELDS if name not in items.column_names]
+    if absent:
+        raise CorruptArtifact(f"items.parquet lacks {', '.join(absent)}; run `recsys release build` again")
+    return items
+
+
+def _vocabulary(items: pa.Table, schema: ServingSchema) -> Vocabulary:
+    try:
+        vocabulary = Vocabulary(items["item_id"].to_pylist())
+    except ValueError as error:
+        raise CorruptArtifact(f"items.parquet: {error}; run `recsys release build` again") from None
+    if schema.vocabulary_checksum != vocabulary.checksum:
+        raise CorruptArtifact("items.parquet holds the items of another release; run `recsys release build` again")
+    return vocabulary
 
 
 def _modality(paths: Mapping[str, Path], name: str, manifest: ReleaseManifest) -> Modality:
+    if name not in manifest.spaces:
+        raise CorruptArtifact(f"the manifest names no embedding space of {name}; run `recsys release build` again")
     vectors = _array(paths, f"content_{name}.npy").astype(np.float32)
     return Modality(name, manifest.spaces[name].space_id, vectors, _array(paths, f"content_{name}_present.npy"))
 
 
 def _array(paths: Mapping[str, Path], name: str) -> NDArray[Any]:
-    """A `.npy` file, mapped; files that hold objects (pickle) are refused by numpy."""
-    array: NDArray[Any] = np.load(paths[name], mmap_mode="r", allow_pickle=False)
+    """A `.npy` file, mapped; one that holds objects (pickle) is refused."""
+    path = _path(paths, name)
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise CorruptArtifact(f"{name} is no array ({error}); run `recsys release build` again") from None
     return array
+
+
+def _path(paths: Mapping[str, Path], name: str) -> Path:
+    if name not in paths:
+        raise MissingArtifact(f"the release has no {name}; run `recsys release build` again")
+    return paths[name]

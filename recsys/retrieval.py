@@ -4,21 +4,24 @@ ann      the query vector's nearest items
 similar  items that follow, or go with, the latest of the history
 recent   items upserted since the release was built
 popular  what most people took
+content  what looks or reads alike (similar items only)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recsys.config import Config
 
-SourceName = Literal["ann", "similar", "recent", "popular"]
-SOURCES: tuple[SourceName, ...] = ("ann", "similar", "recent", "popular")
+Quota = Annotated[int, Field(ge=0)]
+SourceName = Literal["ann", "similar", "recent", "popular", "content"]
+SOURCES: tuple[SourceName, ...] = ("ann", "similar", "recent", "popular", "content")
 
 
 class RetrievalConfig(Config):
@@ -28,15 +31,16 @@ class RetrievalConfig(Config):
         ann: quota of the query vector's neighbours.
         similar: quota of items that follow the history.
         recent: quota of items that came after the release.
-        popular: quota of popular items; with an empty history it also fills the other quotas.
-        max_seen_overshoot: the index is asked for this many more at most, for the seen ones that the filter takes.
+        popular: quota of popular items; what is then missing from a slate is topped up from them.
+        max_seen_overshoot: ann, recent and popular bring as many more as the user has seen, so that the filter leaves
+            enough; at most this many.
     """
 
-    ann: int = 300
-    similar: int = 200
-    recent: int = 50
-    popular: int = 100
-    max_seen_overshoot: int = 2000
+    ann: Quota = 300
+    similar: Quota = 200
+    recent: Quota = 50
+    popular: Quota = 100
+    max_seen_overshoot: Quota = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,17 @@ def merge(found: Sequence[Found]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     if not found:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = np.concatenate([part.item_rows for part in found]).astype(np.int64)
-    bits = np.concatenate([np.full(len(part.item_rows), 1 << SOURCES.index(part.source), np.int64) for part in found])
+    bits = np.concatenate([np.full(len(part.item_rows), bit_of(part.source), np.int64) for part in found])
     unique, first_at, inverse = np.unique(rows, return_index=True, return_inverse=True)
     merged_bits = np.zeros(len(unique), dtype=np.int64)
     np.bitwise_or.at(merged_bits, inverse, bits)
     in_order = np.argsort(first_at, kind="stable")
     return unique[in_order], merged_bits[in_order]
+
+
+def bit_of(source: SourceName) -> int:
+    """The bit that stands for a source."""
+    return 1 << SOURCES.index(source)
 
 
 def source_of(bits: int) -> SourceName:

@@ -61,7 +61,8 @@ class ServingConfig(Config):
     """How the service runs.
 
     Attributes:
-        host, port: where it listens; beyond loopback it wants `api_keys_sha256`.
+        host: the address it listens on; beyond loopback it wants `api_keys_sha256`.
+        port: 0 takes a free one.
         store_url: `sqlite:///file` (relative to the workspace), `redis://host:port/db` or `memory://`.
         workers: processes; about one a core.
         threads: threads of one process that answer requests.

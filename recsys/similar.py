@@ -9,64 +9,90 @@ vectors of each modality.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from recsys.config import Config
+from recsys.dataset import Modality
 from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.index.exact import largest
 from recsys.live import CatalogView
-from recsys.retrieval import Found, merge, source_of
+from recsys.retrieval import Found, bit_of, merge, source_of
+from recsys.times import to_ms
 from recsys.trace import Trace
 from recsys.types import Candidates, Slate, SlateItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
-N_CANDIDATES = 300
 NOBODY = np.empty(0, np.uint64)
 
 
-def similar(item_id: str, catalog: CatalogView, *, now: datetime, limit: int) -> Slate:
+class SimilarConfig(Config):
+    """How widely is searched.
+
+    Attributes:
+        quota: candidates from each source at first; four times as many where the rules leave too few, and so on.
+        max_scanned_items: in catalogues up to this size content vectors are compared with all others; beyond it they
+            only put in order what item vectors and behaviour bring.
+    """
+
+    quota: Annotated[int, Field(gt=0)] = 300
+    max_scanned_items: Annotated[int, Field(ge=0)] = 200_000
+
+
+def similar(
+    item_id: str, catalog: CatalogView, *, now: datetime, limit: int, config: SimilarConfig | None = None
+) -> Slate:
     """The slate of an item; an unknown one has no neighbours and is named in `missing_ids`."""
-    row = catalog.row(item_id)
-    release_id = catalog.release.release_id
+    row, release_id = catalog.row(item_id), catalog.release.release_id
     if row is None:
         return Slate("", (), release_id, missing_ids=(item_id,))
-    trace = Trace()
-    candidates = _retrieve(row, catalog, limit, trace)
-    kept_candidates = _filter(row, candidates, catalog, now, trace)
-    ranked_candidates = _rank(row, kept_candidates, catalog, trace).take(np.arange(min(limit, len(kept_candidates))))
-    return Slate("", _items(ranked_candidates, row, catalog), release_id, degraded=trace.degraded)
+    config, trace = config or SimilarConfig(), Trace()
+    gate = GateInput(catalog, to_ms(now), NOBODY, NOBODY, catalog.item_hashes[[row]])
+    quota = max(limit, config.quota)
+    kept_candidates = _filter(gate, _retrieve(row, catalog, quota, config, trace), trace)
+    while len(kept_candidates) < limit and quota < len(catalog):
+        quota *= 4
+        kept_candidates = _filter(gate, _retrieve(row, catalog, quota, config, trace), trace)
+    ranked_candidates = _rank(row, kept_candidates, catalog, trace)
+    chosen = ranked_candidates.take(np.arange(min(limit, len(ranked_candidates))))
+    return Slate("", _items(row, chosen, catalog), release_id, degraded=trace.degraded, trace=tuple(trace.stages))
 
 
-def _retrieve(row: int, catalog: CatalogView, limit: int, trace: Trace) -> Candidates:
-    """The nearest by item vector, what goes with the item, the newcomers, and the nearest by content alone."""
+def _retrieve(row: int, catalog: CatalogView, quota: int, config: SimilarConfig, trace: Trace) -> Candidates:
+    """The nearest by item vector and by each kind of content, what follows the item, and all newcomers."""
     with trace.stage("retrieve", len(catalog)) as stage:
-        release = catalog.release
-        k = max(limit + 50, N_CANDIDATES)
+        release, only_this = catalog.release, np.array([row], dtype=np.int64)
         found = []
         if release.schema.has_towers:
-            nearest, _ = release.index.search(catalog.vectors(np.array([row])), k)
+            nearest, _ = release.index.search(catalog.vectors(only_this), quota)
             found.append(Found("ann", nearest[0]))
-        found.append(Found("similar", release.neighbours.top_rows(np.array([row]), k)))
+        found.append(Found("similar", release.neighbours.top_rows(only_this, quota)))
         found.append(Found("recent", np.arange(release.n_items, len(catalog), dtype=np.int64)))
-        if not release.schema.has_towers:
-            found.append(Found("ann", _nearest_by_content(row, catalog, k)))
+        if release.n_items <= config.max_scanned_items:
+            by_content = (_nearest_by_content(row, each, catalog, quota) for each in release.modalities)
+            found += [Found("content", nearest_rows) for nearest_rows in by_content]
         rows, sources = merge(found)
-        nothing = np.zeros(len(rows), np.float32)
-        candidates = Candidates(rows, nothing, sources, nothing)
-        stage.out(candidates)
-        return candidates
+        unvalued = np.zeros(len(rows), np.float32)
+        stage.out(rows)
+        return Candidates(rows, unvalued, sources, unvalued)
 
 
-def _nearest_by_content(row: int, catalog: CatalogView, k: int) -> Rows:
-    """int64 [k'], over the whole catalogue: for releases without item vectors."""
-    rows = np.arange(len(catalog), dtype=np.int64)
-    return rows[np.argsort(-_cosine(row, rows, catalog), kind="stable")[:k]]
+def _nearest_by_content(row: int, modality: Modality, catalog: CatalogView, quota: int) -> Rows:
+    """int64 [k], rows of the release whose content is nearest to the item's; none where it has no such content."""
+    own, is_there = catalog.content(modality.name, np.array([row], dtype=np.int64))
+    if not is_there[0]:
+        return np.empty(0, np.int64)
+    cosines = modality.vectors @ own[0]
+    cosines[~modality.present] = -np.inf
+    return largest(cosines, min(quota, int(np.count_nonzero(modality.present))))[0]
 
 
-def _filter(row: int, candidates: Candidates, catalog: CatalogView, now: datetime, trace: Trace) -> Candidates:
+def _filter(gate: GateInput, candidates: Candidates, trace: Trace) -> Candidates:
     with trace.stage("filter", len(candidates)) as stage:
-        gate = GateInput(catalog, int(now.timestamp() * 1000), NOBODY, NOBODY, catalog.item_hashes[[row]])
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, FilterConfig()))
         stage.out(kept_candidates)
         return kept_candidates
@@ -74,24 +100,25 @@ def _filter(row: int, candidates: Candidates, catalog: CatalogView, now: datetim
 
 def _rank(row: int, candidates: Candidates, catalog: CatalogView, trace: Trace) -> Candidates:
     with trace.stage("rank", len(candidates)) as stage:
-        ranked_candidates = candidates.ranked(_cosine(row, candidates.item_rows, catalog))
+        ranked_candidates = candidates.ranked(_mean_cosine(row, candidates.item_rows, catalog))
         stage.out(ranked_candidates)
         return ranked_candidates
 
 
-def _cosine(row: int, rows: Rows, catalog: CatalogView) -> Floats:
+def _mean_cosine(row: int, rows: Rows, catalog: CatalogView) -> Floats:
     """float32 [C]: mean over item vectors and modalities of the cosine to one item, where both have one; else 0."""
     total, counted = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+    only_this = np.array([row], dtype=np.int64)
     if catalog.release.schema.has_towers:
-        total += _normalised(catalog.vectors(rows)) @ _normalised(catalog.vectors(np.array([row])))[0]
+        total += _normalised(catalog.vectors(rows)) @ _normalised(catalog.vectors(only_this))[0]
         counted += 1
     for modality in catalog.release.modalities:
-        own, is_there = catalog.content(modality.name, np.array([row]))
+        own, is_there = catalog.content(modality.name, only_this)
         if is_there[0]:
             vectors, present = catalog.content(modality.name, rows)
-            total += np.where(present, _normalised(vectors) @ _normalised(own)[0], 0)
+            total += np.where(present, vectors @ own[0], np.float32(0))
             counted += present
-    return (total / np.maximum(counted, 1)).astype(np.float32)
+    return (total / np.maximum(counted, 1)).astype(np.float32, copy=False)
 
 
 def _normalised(vectors: Floats) -> Floats:
@@ -99,15 +126,16 @@ def _normalised(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
-def _items(ranked: Candidates, row: int, catalog: CatalogView) -> tuple[SlateItem, ...]:
-    reason = f"like {catalog.title(row) or catalog.item_id(row)}"
+def _items(row: int, chosen: Candidates, catalog: CatalogView) -> tuple[SlateItem, ...]:
+    name = catalog.name(row)
+    follows = (chosen.sources & bit_of("similar")) > 0
     return tuple(
         SlateItem(
-            catalog.item_id(int(ranked.item_rows[position])),
-            float(ranked.value[position]),
-            source_of(int(ranked.sources[position])),
-            (reason,),
-            position,
+            item_id=catalog.item_id(int(chosen.item_rows[position])),
+            value=float(chosen.value[position]),
+            source=source_of(int(chosen.sources[position])),
+            reasons=(f"often chosen with {name}" if follows[position] else f"like {name}",),
+            position=position,
         )
-        for position in range(len(ranked))
+        for position in range(len(chosen))
     )

@@ -65,6 +65,12 @@ class TimeRules:
 STRICT = TimeRules()
 
 
+def to_ms(moment: datetime) -> int:
+    """UTC milliseconds since 1970 of an aware time, rounded down. Integers only: through a float, a quarter of the
+    milliseconds come out one too small."""
+    return (moment - EPOCH) // MILLISECOND
+
+
 def parse_time_ms(value: Any, column: str, rules: TimeRules = STRICT) -> int | None:
     """UTC milliseconds since 1970, rounded down; None for None and for empty text.
 
@@ -113,7 +119,7 @@ def _datetime_ms(moment: datetime, column: str, rules: TimeRules) -> int:
         if rules.timezone is None:
             raise time_refused("naive_time", column, moment)
         moment = moment.replace(tzinfo=ZoneInfo(rules.timezone))
-    return (moment - EPOCH) // MILLISECOND
+    return to_ms(moment)
 
 
 def _number_ms(number: float | Decimal, column: str, rules: TimeRules) -> int:

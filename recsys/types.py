@@ -57,7 +57,7 @@ class Candidates:
 
     Attributes:
         item_rows: int64 [C], no row twice.
-        similarity: float32 [C], inner product of query and item vector (NaN where the query has no vector).
+        similarity: float32 [C], inner product of query and item vector (0 where the query has no vector).
         sources: int64 [C], bit set of the sources that brought it (see `recsys.retrieval.SOURCES`).
         value: float32 [C], what ranking gives; NaN before it. The larger the better.
     """

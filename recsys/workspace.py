@@ -49,6 +49,8 @@ class GateConfig(Config):
         max_loss: how much worse than the current release's served NDCG@10 it may be, as a share.
         min_users: with fewer test users than this the two NDCG rules are reported and not enforced.
         max_users: test users that are served for the figure, the first of a fixed shuffle.
+        max_shrink: how much smaller than the current release's its catalogue may be, as a share: a nightly export
+            that broke off half way must not take the other half away.
     """
 
     min_index_recall: float = 0.95
@@ -56,6 +58,7 @@ class GateConfig(Config):
     max_loss: float = 0.1
     min_users: int = 100
     max_users: int = 10_000
+    max_shrink: float = 0.5
 
 
 class RefreshConfig(Config):

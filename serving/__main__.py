@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from recsys.errors import RecsysError
-from serving.settings import WORKSPACE_VARIABLE, Settings, hand_to_workers
+from serving.settings import WORKSPACE_VARIABLE, Settings, handed_to_workers
 
 APP = "serving.app:app_of_this_process"
 GRACE_S = 20
@@ -30,12 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for option in OPTIONS:
         parser.add_argument(f"--{option}")
     options = vars(parser.parse_args(arguments))
+    variables = {OPTIONS[name]: value for name, value in options.items() if value is not None}
     try:
-        settings = hand_to_workers({OPTIONS[name]: value for name, value in options.items() if value is not None})
+        with handed_to_workers(variables) as settings:
+            serve(settings)
     except RecsysError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    serve(settings)
     return 0
 
 

@@ -38,7 +38,7 @@ DESCRIPTION = (
 
 def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry], Service] = open_service) -> FastAPI:
     """The application of one workspace; `open_service` joins its parts."""
-    telemetry = Telemetry()
+    telemetry = Telemetry(settings.metrics_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

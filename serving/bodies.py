@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from recsys.errors import TooLarge
 
+MAX_DISCARDED_BYTES = 64 << 20
 ENCODER = msgspec.json.Encoder()
 
 
@@ -27,16 +28,35 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     """
     _require_json(request.headers)
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isdigit() and int(announced[:18]) > max_bytes:
+        await _let_finish(request)
         raise _too_large(max_bytes)
     parts = []
     n_bytes = 0
-    async for part in request.stream():
+    stream = request.stream()
+    async for part in stream:
         n_bytes += len(part)
         if n_bytes > max_bytes:
+            await _discard(stream)
             raise _too_large(max_bytes)
         parts.append(part)
     return b"".join(parts)
+
+
+async def _let_finish(request: Request) -> None:
+    """Discard a body, unless its sender waits to be asked for it."""
+    if "expect" not in request.headers:
+        await _discard(request.stream())
+
+
+async def _discard(stream: AsyncIterator[bytes]) -> None:
+    """Take the rest of a body that is refused: most clients look at the reply only after they have sent everything,
+    and would else see a broken connection. What is far too large is cut off."""
+    n_bytes = 0
+    async for part in stream:
+        n_bytes += len(part)
+        if n_bytes > MAX_DISCARDED_BYTES:
+            return
 
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -24,6 +24,7 @@ class Operation:
 
     Attributes:
         body, reply: msgspec structs; None = no body, or a reply that is not JSON.
+        parts: structs that these only refer to.
         parameters: OpenAPI parameter objects.
         problems: statuses of its problem+json replies.
         example: a body that works.
@@ -36,6 +37,7 @@ class Operation:
     status: int = 200
     body: type[msgspec.Struct] | None = None
     reply: type[msgspec.Struct] | None = None
+    parts: Sequence[type[msgspec.Struct]] = ()
     parameters: Sequence[Mapping[str, Any]] = ()
     problems: Sequence[int] = ()
     example: Mapping[str, Any] | None = None
@@ -43,8 +45,9 @@ class Operation:
 
 def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:
     """OpenAPI 3.1 of these operations, their schemas taken from the structs that decode and encode them."""
-    structs = {each for operation in operations for each in (operation.body, operation.reply) if each is not None}
-    ordered = [Problem, *sorted(structs, key=lambda struct: struct.__name__)]
+    named = (each for operation in operations for each in (operation.body, operation.reply, *operation.parts))
+    structs: set[type[msgspec.Struct]] = {Problem, *(each for each in named if each is not None)}
+    ordered = sorted(structs, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:

@@ -71,6 +71,11 @@ class Releases:
         """The catalogue that answers now; None while there is no release."""
         return self._held.view
 
+    def upserted(self, item_id: str) -> LiveItem | None:
+        """The item as it was last upserted; None where it never was, or was deleted since."""
+        item = self._live.get(item_id)
+        return None if item is None or item.deleted else item
+
     @property
     def refused(self) -> str | None:
         """The current release, where it was refused and an older one (or none) answers."""

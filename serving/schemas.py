@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from recsys.events import EPOCH
+from recsys.types import SlateItem
 from serving.errors import in_our_words
 
 Id = Annotated[str, Meta(min_length=1, max_length=256, description="Any UTF-8 but control characters.")]
@@ -95,10 +96,13 @@ class Event(Struct, forbid_unknown_fields=True):
     context: dict[str, Any] = {}
 
 
+RawEvent = Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Event"})]
+
+
 class EventBatch(Struct, forbid_unknown_fields=True):
     """Body of POST /v1/events:batch. Each event is judged alone: a bad one never stops a good one."""
 
-    events: list[msgspec.Raw]
+    events: Annotated[list[RawEvent], Meta(extra_json_schema={"maxItems": 1000})]
 
 
 class EventStatusReply(Struct, omit_defaults=True):
@@ -175,6 +179,12 @@ class HealthReply(Struct, omit_defaults=True):
 
 
 T = TypeVar("T")
+
+
+def recommended(item: SlateItem, *, explain: bool) -> RecommendedItem:
+    """An item of a slate as replies show it; its parts only where they were asked for."""
+    parts = item.parts if explain else UNSET
+    return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, parts)
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:

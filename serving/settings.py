@@ -6,9 +6,11 @@ The only place of the project that reads the environment.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +21,7 @@ from recsys.serving_config import ServingConfig, require_safe
 from recsys.workspace import Workspace
 
 WORKSPACE_VARIABLE = "RECSYS_WORKSPACE"
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the Prometheus client's own name for it
 
 # Environment variable → key of `[serving]`.
 VARIABLES: Mapping[str, str] = {
@@ -35,11 +38,17 @@ LISTS = frozenset({"api_keys_sha256"})
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything `create_app` needs. `workspace` is absolute."""
+    """Everything `create_app` needs.
+
+    Attributes:
+        workspace: the folder, absolute.
+        metrics_dir: where several workers keep their numbers together; None for a single one.
+    """
 
     workspace: Path
     serving: ServingConfig
     recommender: RecommenderConfig
+    metrics_dir: Path | None = None
 
 
 def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Settings:
@@ -52,7 +61,8 @@ def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | N
     workspace = Workspace.open(Path(variables.get(WORKSPACE_VARIABLE) or "."))
     serving = _overruled(workspace.config.serving, variables)
     require_safe(serving)
-    return Settings(workspace.root, serving, workspace.config.recommender)
+    metrics_dir = Path(variables[METRICS_VARIABLE]) if variables.get(METRICS_VARIABLE) else None
+    return Settings(workspace.root, serving, workspace.config.recommender, metrics_dir)
 
 
 def settings_here() -> Settings:
@@ -60,11 +70,18 @@ def settings_here() -> Settings:
     return read_settings(os.environ)
 
 
-def hand_to_workers(options: Mapping[str, str]) -> Settings:
-    """The settings with these options; worker processes that start from now on find the same."""
+@contextmanager
+def handed_to_workers(options: Mapping[str, str]) -> Iterator[Settings]:
+    """The settings with these options; worker processes that start inside the block find the same.
+
+    Raises ConfigError as `read_settings` does.
+    """
     settings = read_settings(os.environ, options)
     os.environ.update({**options, WORKSPACE_VARIABLE: str(settings.workspace)})
-    return settings
+    with TemporaryDirectory(prefix="recsys-metrics-") as metrics_dir:
+        if settings.serving.workers > 1:
+            os.environ[METRICS_VARIABLE] = metrics_dir
+        yield settings
 
 
 def _overruled(serving: ServingConfig, variables: Mapping[str, str]) -> ServingConfig:

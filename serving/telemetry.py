@@ -7,9 +7,11 @@ import logging
 import sys
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from recsys.types import Slate
 
@@ -23,14 +25,16 @@ STAGE_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 
 
 class Telemetry:
-    """The metrics of one application; each has its own registry, so that two in one process do not mix.
+    """The metrics of one application; each has its own registry, so that two in one process do not mix."""
 
-    With several workers each scrape shows the worker that answers it.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, shared_dir: Path | None = None) -> None:
+        """`shared_dir`: where the workers of one service keep their numbers, so that any of them answers for all; the
+        library takes that folder from the environment (`serving.settings`), and this must be the same."""
         self.registry = CollectorRegistry()
-        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        self._shared_dir = shared_dir
+        self._serving_release = ""
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry, multiprocess_mode="mostrecent")
         histogram = partial(Histogram, registry=self.registry)
         self._requests = histogram(
             "recsys_request_seconds", "Time of a request", ["route", "status"], buckets=REQUEST_BUCKETS_S
@@ -46,7 +50,7 @@ class Telemetry:
         self._upserts = counter("recsys_item_upserts", "Items written over HTTP")
         self._caches = counter("recsys_cache_requests", "Look-ups in a cache", ["cache", "result"])
         self._store_errors = counter("recsys_store_errors", "Calls that the store did not answer", ["call"])
-        self._release = gauge("recsys_release_info", "1 for the release that serves", ["release"])
+        self._release = gauge("recsys_release_info", "1 for the release that serves, 0 for earlier ones", ["release"])
         self._swaps = counter("recsys_release_swaps", "Releases that took over")
         self._refused = counter("recsys_release_refused", "Releases that could not be loaded")
         self._items = gauge("recsys_items", "Items of the catalogue, upserts included")
@@ -78,8 +82,10 @@ class Telemetry:
         self._store_errors.labels(call).inc()
 
     def release(self, release_id: str) -> None:
-        self._release.clear()
+        if self._serving_release:
+            self._release.labels(self._serving_release).set(0)
         self._release.labels(release_id).set(1)
+        self._serving_release = release_id
         self._swaps.inc()
 
     def release_refused(self) -> None:
@@ -91,7 +97,11 @@ class Telemetry:
 
     def rendered(self) -> bytes:
         """In Prometheus' text format."""
-        return generate_latest(self.registry)
+        if self._shared_dir is None:
+            return generate_latest(self.registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all, path=str(self._shared_dir))  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)
 
 
 class JsonLines(logging.Formatter):

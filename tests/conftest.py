@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from recsys.workspace import Workspace
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kill-points", type=int, default=3, help="random points at which each job is killed -9")
+    parser.addoption("--kill-seed", type=int, default=0, help="another seed draws other points")
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +24,13 @@ def shared_data() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the optional test data is not beside the project (folder ../shared/data)")
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A checkerboard workspace with profiles, taken through all jobs to a published release; copy it to change it."""
+    from tests.worlds.workspaces import run_jobs, write_workspace
+
+    workspace, _ = write_workspace(tmp_path_factory.mktemp("released"))
+    run_jobs(workspace)
+    return workspace

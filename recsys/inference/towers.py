@@ -84,9 +84,9 @@ class OnnxItemTower:
     def encode_new(self, vectors: Mapping[str, Floats], categories: Mask) -> Floats:
         """See the port: the id is masked, and so is each modality that is not in `vectors`."""
         known = {name: (vector[None, :], np.ones(1, np.bool_)) for name, vector in vectors.items()}
-        return self.encode_batch(
-            np.zeros((1, self._widths["id_vector"])), np.zeros(1, np.bool_), known, categories[None]
-        )[0]
+        no_id = np.zeros((1, self._widths["id_vector"]), np.float32)
+        vector: Floats = self.encode_batch(no_id, np.zeros(1, np.bool_), known, categories[None])[0]
+        return vector
 
     def encode_batch(
         self,

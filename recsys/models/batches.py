@@ -146,7 +146,7 @@ class TrainingBatches:
 
     def _planned(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """Global batches in random order: int64 [W, 2] windows of events, of about one length in each batch."""
-        windows = _windows(self._sequences, self._model.max_history, rng)
+        windows = _windows(self._sequences, self._model.max_history + 1, rng)  # the last one is only predicted
         windows = windows[rng.permutation(len(windows))]
         lengths = windows[:, 1] - windows[:, 0]
         windows = windows[np.argsort(lengths // _BUCKET_WIDTH, kind="stable")]

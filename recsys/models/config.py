@@ -91,7 +91,7 @@ class TrainingConfig(Config):
     negative_power: Annotated[float, Field(ge=0, le=1)] = 1.0
     event_type_dropout: Share = 0.05
     user_text_dropout: Share = 0.1
-    n_evaluations: Count = 12
+    n_evaluations: Count = 10
     patience: Count = 4
     max_validation_users: Count = 2000
     checkpoint_every_steps: Count = 500

@@ -1,4 +1,4 @@
-"""Softmax over the catalogue, and its estimate from a sample; both return the mean loss per query.
+"""Softmax over the catalogue, and its estimate from a sample; both return a weighted sum of losses.
 
 Letters: Q queries, M candidates or negatives, D width.
 """
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_LOGITS = 4_000_000
-"""Logits held at once by the full softmax: 16 MiB of float32."""
+MAX_LOGITS = 1_000_000
+"""Logits held at once: 4 MiB of float32, about a core's cache."""
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -24,12 +24,14 @@ class _FullSoftmax(torch.autograd.Function):
         for start in range(0, len(queries), block):
             part = slice(start, start + block)
             logits = queries[part] @ candidates.T  # q x M
-            log_norm = torch.logsumexp(logits, dim=1, keepdim=True)
             at = targets[part, None]
-            loss += (weights[part, None] * (log_norm - logits.gather(1, at))).sum()
-            share = logits.sub_(log_norm).exp_()
-            share.scatter_add_(1, at, share.new_full(at.shape, -1.0))
-            share *= weights[part, None]
+            highest = logits.amax(dim=1, keepdim=True)
+            target_logits = logits.gather(1, at) - highest
+            share = logits.sub_(highest).exp_()
+            norm = share.sum(dim=1, keepdim=True)
+            loss += (weights[part, None] * (norm.log() - target_logits)).sum()
+            share *= weights[part, None] / norm
+            share.scatter_add_(1, at, -weights[part, None])
             d_queries[part] = share @ candidates
             d_candidates.addmm_(share.T, queries[part])
         ctx.save_for_backward(d_queries, d_candidates)
@@ -39,6 +41,49 @@ class _FullSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         d_queries, d_candidates = ctx.saved_tensors
         return d_queries * grads[0], d_candidates * grads[0], None, None, None
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    """The same for one positive a query and negatives shared by all."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        positives: Tensor,
+        positive_rows: Tensor,
+        negatives: Tensor,
+        negative_rows: Tensor,
+        log_expected_count: Tensor,
+        weights: Tensor,
+        block: int,
+    ) -> Tensor:
+        d_queries, d_positives = torch.empty_like(queries), torch.empty_like(positives)
+        d_negatives = torch.zeros_like(negatives)
+        loss = queries.new_zeros(())
+        for start in range(0, len(queries), block):
+            part = slice(start, start + block)
+            weight = weights[part, None]
+            positive = (queries[part] * positives[part]).sum(dim=1, keepdim=True)
+            logits = torch.addmm(-log_expected_count, queries[part], negatives.T)  # q x M
+            logits.masked_fill_(positive_rows[part, None] == negative_rows, -torch.inf)
+            highest = torch.maximum(logits.amax(dim=1, keepdim=True), positive)
+            share = logits.sub_(highest).exp_()
+            positive_share = (positive - highest).exp()
+            norm = share.sum(dim=1, keepdim=True) + positive_share
+            loss += (weight * (norm.log() + highest - positive)).sum()
+            share *= weight / norm
+            pull = weight * (positive_share / norm - 1)
+            d_queries[part] = share @ negatives + pull * positives[part]
+            d_positives[part] = pull * queries[part]
+            d_negatives.addmm_(share.T, queries[part])
+        ctx.save_for_backward(d_queries, d_positives, d_negatives)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        d_queries, d_positives, d_negatives = (each * grads[0] for each in ctx.saved_tensors)
+        return d_queries, d_positives, None, d_negatives, None, None, None, None
 
 
 def full_softmax_loss(queries: Tensor, candidates: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -80,9 +125,12 @@ def sampled_softmax_loss(
         negatives: float32 [M, D], with their item rows int64 [M].
         log_expected_count: float32 [M], `log(M * q)` of each negative, q its probability in one draw.
         weights: float32 [Q], 1 / Q each for the mean.
+
+    Returns:
+        float32 [], differentiable once in `queries`, `positives` and `negatives`; memory as for the full softmax.
     """
-    positive_logits = (queries * positives).sum(dim=1, keepdim=True)
-    logits = queries @ negatives.T - log_expected_count
-    logits = logits.masked_fill(positive_rows[:, None] == negative_rows, -torch.inf)
-    log_norm = torch.logsumexp(torch.cat([positive_logits, logits], dim=1), dim=1)
-    return (weights * (log_norm - positive_logits[:, 0])).sum()
+    block = max(1, MAX_LOGITS // max(1, len(negatives)))
+    loss: Tensor = _SampledSoftmax.apply(
+        queries, positives, positive_rows, negatives, negative_rows, log_expected_count, weights, block
+    )
+    return loss

@@ -1,8 +1,8 @@
 """A training run in a folder: what a job starts, alone or as one rank of several, and reads when it is done.
 
-    <folder>/checkpoints/       while it runs
-    <folder>/model/             the trained model
-    <folder>/summary.json       written last: the run is done
+<folder>/checkpoints/       while it runs
+<folder>/model/             the trained model
+<folder>/summary.json       written last: the run is done
 """
 
 from __future__ import annotations

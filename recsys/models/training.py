@@ -7,9 +7,11 @@ with bit-equal weights (at the same number of threads and ranks).
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,7 @@ def train(
         raise ValueError("training needs at least one interaction")
     spec = spec_of(data.sequences, data.content, data.user_content, model, data.vocabulary_checksum)
     device = training_device()
-    with _threads(training.threads), process_group(device), torch.random.fork_rng():
+    with _threads(training.threads), _quiet(), process_group(device), torch.random.fork_rng():
         run = _Run(data, spec, training, checkpoint_dir, device)
         writer = SummaryWriter(str(log_dir), purge_step=run.state.step + 1) if log_dir and run.leads else None
         while not run.finished:
@@ -252,6 +254,28 @@ def _seed(seed: int, step: int, rank: int) -> int:
 
 def _threads(count: int | None) -> AbstractContextManager[None]:
     return nullcontext() if count is None else _FixedThreads(count)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' remarks on their own insides, which tell a user nothing to do."""
+    loggers = [logging.getLogger(name) for name in ("torchrec", "torch.fx", "torch.distributed")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    logging.getLogger().addFilter(_not_of_torchrec)  # it also writes to the root logger
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(torch|torchrec|fbgemm_gpu|recsys\.models)(\..*)?$")
+        try:
+            yield
+        finally:
+            logging.getLogger().removeFilter(_not_of_torchrec)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _not_of_torchrec(record: logging.LogRecord) -> bool:
+    return "torchrec" not in record.pathname
 
 
 class _FixedThreads(AbstractContextManager[None]):

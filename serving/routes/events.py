@@ -117,6 +117,7 @@ OPERATION = Operation(
     status=202,
     body=EventBatch,
     reply=EventBatchReply,
+    parts=(Event,),
     problems=(401, 413, 415, 422, 429, 500, 503),
     example={
         "events": [

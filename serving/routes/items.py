@@ -58,8 +58,9 @@ def upsert(service: Service, body: bytes, now: datetime) -> ItemUpsertReply:
     picture = _picture(asked, service.settings.serving.limits.max_image_bytes)
     service.releases.refresh_live()
     view = service.releases.view
-    item, fields = _merged(asked, view)
-    content = _content(item, picture, view)
+    before = service.releases.upserted(asked.item_id)
+    item, fields = _merged(asked, _fields_before(asked.item_id, before, view))
+    content = _content(item, picture, before, view)
     try:
         version = service.store.upsert_items([LiveItem(item.item_id, fields, content.vectors, content.space_ids)])
     except StoreUnavailable:
@@ -84,33 +85,33 @@ def _picture(asked: ItemUpsert, max_bytes: int) -> bytes | None:
     return picture
 
 
-def _merged(asked: ItemUpsert, view: CatalogView | None) -> tuple[CatalogItem, dict[str, Any]]:
-    """The item as it shall be, checked, and its fields as JSON; what was left out is as it was."""
-    before = _fields_before(asked.item_id, view)
-    given = {name: getattr(asked, name) for name in asked.__struct_fields__ if name != "image_base64"}
-    given = {name: value for name, value in given.items() if value is not UNSET}
-    files = {name: before[name] for name in FILE_FIELDS if before.get(name) is not None}
-    item = validate_item({**{name: value for name, value in before.items() if name not in FILE_FIELDS}, **given})
-    return item, {**item.to_json(), **files}
-
-
-def _fields_before(item_id: str, view: CatalogView | None) -> dict[str, Any]:
+def _fields_before(item_id: str, before: LiveItem | None, view: CatalogView | None) -> dict[str, Any]:
     """The fields as last upserted, else as the release knows them; {} for a new item."""
-    row = None if view is None else view.row(item_id)
-    if view is None or row is None:
-        return {}
-    known = view.fields(row)
+    row = None if view is None else view.release.vocabulary.row(item_id)
+    known: Mapping[str, Any] = {}
+    if before is not None:
+        known = before.fields
+    elif view is not None and row is not None:
+        known = view.fields(row)
     fields = {name: known[name] for name in ITEM_FIELDS if known.get(name) is not None}
     if isinstance(fields.get("attributes"), str):  # a column of the catalogue: JSON text
         fields["attributes"] = json.loads(fields["attributes"])
     return fields
 
 
-def _content(item: CatalogItem, picture: bytes | None, view: CatalogView | None) -> Content:
+def _merged(asked: ItemUpsert, before: Mapping[str, Any]) -> tuple[CatalogItem, dict[str, Any]]:
+    """The item as it shall be, checked, and its fields as JSON; what was left out is as it was."""
+    given = {name: getattr(asked, name) for name in ITEM_FIELDS}
+    given = {name: value for name, value in given.items() if value is not UNSET}
+    files = {name: before[name] for name in FILE_FIELDS if name in before}
+    item = validate_item({**{name: value for name, value in before.items() if name not in FILE_FIELDS}, **given})
+    return item, {**item.to_json(), **files}
+
+
+def _content(item: CatalogItem, picture: bytes | None, before: LiveItem | None, view: CatalogView | None) -> Content:
     """Vectors of the item's text and picture; without a new picture an earlier upsert's vector stays."""
     vectors: dict[str, NDArray[np.float32]] = {}
     space_ids: dict[str, str] = {}
-    before = None if view is None else view.live_items.get(item.item_id)
     if before is not None and "image" in before.vectors:
         vectors["image"], space_ids["image"] = before.vectors["image"], before.space_ids["image"]
     encoder = None if view is None else view.release.content_encoder

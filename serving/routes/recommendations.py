@@ -14,17 +14,17 @@ from recsys.errors import InvalidRequest, NotSupported
 from recsys.events import hash64
 from recsys.fields import parse_id
 from recsys.serving_config import LimitsConfig
-from recsys.types import HistoryItem, Query, Slate, SlateItem
+from recsys.types import HistoryItem, Query, Slate
 from serving.bodies import json_reply, read_body
 from serving.operations import Operation
 from serving.schemas import (
     HistoryEntry,
     RecommendationReply,
     RecommendationRequest,
-    RecommendedItem,
     Stage,
     decode,
     milliseconds,
+    recommended,
 )
 from serving.service import Service, service_of
 
@@ -85,7 +85,7 @@ def query_of(body: bytes, limits: LimitsConfig, now: datetime) -> Query:
 def reply_of(slate: Slate, *, explain: bool) -> RecommendationReply:
     return RecommendationReply(
         recommendation_id=slate.recommendation_id,
-        items=tuple(item_of(item, explain=explain) for item in slate.items),
+        items=tuple(recommended(item, explain=explain) for item in slate.items),
         release=slate.release,
         variants=slate.variants,
         degraded=slate.degraded,
@@ -95,11 +95,6 @@ def reply_of(slate: Slate, *, explain: bool) -> RecommendationReply:
         if explain
         else UNSET,
     )
-
-
-def item_of(item: SlateItem, *, explain: bool) -> RecommendedItem:
-    parts = item.parts if explain else UNSET
-    return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, parts)
 
 
 def _history_item(entry: HistoryEntry) -> HistoryItem:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from recsys.similar import similar
 from starlette.requests import Request
 from starlette.responses import Response
 
 from recsys.errors import InvalidRequest
 from recsys.fields import parse_id
 from recsys.serving_config import LimitsConfig
+from recsys.similar import similar
 from serving.bodies import json_reply
 from serving.operations import Operation
-from serving.routes.recommendations import item_of
-from serving.schemas import SimilarReply
+from serving.schemas import SimilarReply, recommended
 from serving.service import Service, service_of
 
 DEFAULT_LIMIT = 20
@@ -58,7 +57,7 @@ def _reply(service: Service, item_id: str, limit: int) -> SimilarReply:
     if view is None:
         return SimilarReply(item_id, (), "", ("release",), (item_id,))
     slate = similar(item_id, view, now=datetime.now(UTC), limit=limit)
-    items = tuple(item_of(item, explain=False) for item in slate.items)
+    items = tuple(recommended(item, explain=False) for item in slate.items)
     return SimilarReply(item_id, items, slate.release, slate.degraded, slate.missing_ids)
 
 

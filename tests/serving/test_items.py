@@ -142,10 +142,24 @@ def test_a_store_that_is_down_is_said_and_may_be_tried_again(client: TestClient,
     assert "new" in gamma_slate(client)
 
 
-def test_items_written_while_nothing_was_published_are_there_with_the_first_release(serve: Serve, shelf: Shelf) -> None:
+def test_items_written_before_any_release_are_there_with_the_first(
+    serve: Serve, shelf: Shelf, store: FlakyStore
+) -> None:
     shelf.pointer = None
     client = serve()
+    upsert(client, "a0", title="Kept", price=3)
     assert upsert(client, "a0", hidden=True)["reasons"][0] == "there is no release yet"
+    assert store.items_since(0)[1][0].fields["title"] == "Kept"
     shelf.pointer = "r1"
     soon(lambda: recommend(client)["release"] == "r1")
     assert "a0" not in ids(recommend(client, limit=500))
+
+
+def test_one_more_new_item_projects_that_one_alone(client: TestClient, shelf: Shelf) -> None:
+    tower: Any = shelf.load("r1").item_encoder
+    for number in range(5):
+        upsert(client, f"new-{number}", title="gamma")
+    assert tower.n_calls == 5
+    upsert(client, "new-2", title="alpha")
+    assert tower.n_calls == 6
+    assert "new-2" not in gamma_slate(client)

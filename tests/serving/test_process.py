@@ -88,6 +88,9 @@ def test_two_workers_share_one_store(workspace: Path) -> None:
             assert ask(base + "/v1/events:batch", {"events": [each]})[0] == 202
         _, reply = ask(base + "/v1/events:batch", {"events": events})
         assert reply["duplicate"] == 20
+        with urllib.request.urlopen(base + "/metrics") as answer:
+            text = answer.read().decode()
+        assert 'recsys_events_total{status="accepted"} 20.0' in text, "a scrape shows all workers, not one"
 
 
 def test_a_body_far_over_the_limit_is_refused_in_words_and_not_by_a_broken_connection(workspace: Path) -> None:

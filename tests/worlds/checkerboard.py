@@ -12,6 +12,9 @@ Content tells the parity too, and nothing else: even items have red pictures and
 pictures and words of water. So a model of behaviour can be perfect, a model of content can halve the catalogue, and
 popularity can do nothing, because all items are equally likely.
 
+With profiles, every user but the last quarter told what they like in the words of their own parity, and there are two
+users more who did nothing but tell: `NEWCOMERS`, one for each parity.
+
     world = checkerboard(n_users=300, n_items=200, seed=0)       # in memory
     write_world(tmp_path)                                        # the same world as input files
     world.next_items(["item-0003", "item-0005"], k=2)            # ["item-0007", "item-0009"]
@@ -35,6 +38,7 @@ from recsys.dataset import ItemContent, Modality, Sequences
 MIN_LENGTH, MAX_LENGTH = 5, 20
 PICTURE_SIZE = (48, 48)
 CATEGORIES = ("Fire", "Water")
+NEWCOMERS = ("newcomer-fire", "newcomer-water")
 _WORDS = (("ember", "flame", "furnace", "scarlet"), ("river", "ocean", "rain", "azure"))
 _COLOURS = ((200, 40, 30), (30, 60, 200))
 _FIRST_TIME = datetime(2024, 1, 1, tzinfo=UTC)
@@ -111,8 +115,13 @@ def checkerboard(n_users: int = 300, n_items: int = 200, seed: int = 0, *, dimen
     return World(items, sequences, _content(n_items, dimension, rng))
 
 
-def write_world(directory: Path, n_items: int = 200, n_users: int = 300, seed: int = 0) -> World:
-    """Write `items.jsonl`, `images/` and `interactions.jsonl` as a user would bring them; returns the same world."""
+def write_world(
+    directory: Path, n_items: int = 200, n_users: int = 300, seed: int = 0, *, profiles: bool = False
+) -> World:
+    """Write `items.jsonl`, `images/` and `interactions.jsonl` as a user would bring them; returns the same world.
+
+    With `profiles` also `users.jsonl`.
+    """
     world = checkerboard(n_users, n_items, seed)
     (directory / "images").mkdir(parents=True, exist_ok=True)
     with (directory / "items.jsonl").open("w", encoding="utf-8") as items_file:
@@ -129,7 +138,15 @@ def write_world(directory: Path, n_items: int = 200, n_users: int = 300, seed: i
             occurred_at = (_FIRST_TIME + timedelta(milliseconds=at_ms - _first_ms())).isoformat()
             row = {"user_id": user_id(user), "item_id": item_id(item), "occurred_at": occurred_at}
             interactions_file.write(json.dumps(row) + "\n")
+    if profiles:
+        rows = [*(_profile(user_id(user), user % 2) for user in range(n_users * 3 // 4))]
+        rows += [_profile(name, parity) for parity, name in enumerate(NEWCOMERS)]
+        (directory / "users.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return world
+
+
+def _profile(name: str, parity: int) -> dict[str, object]:
+    return {"user_id": name, "attributes": {"likes": CATEGORIES[parity]}, "text": " ".join(_WORDS[parity])}
 
 
 def _first_ms() -> int:

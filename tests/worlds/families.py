@@ -59,6 +59,7 @@ def release(
     noise = np.random.default_rng(0).normal(0, 0.05, (len(ids), DIM)).astype(np.float32)
     centres = [axis_of(family) for family in families for _ in range(per_family)]
     vectors = np.array(centres, np.float32).reshape(len(ids), DIM) + noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     everywhere = np.ones(len(ids), dtype=np.bool_)
     return in_memory_release(
         [CatalogItem(item_id, title=f"Title of {item_id}") for item_id in ids],

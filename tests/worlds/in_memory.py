@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 class MeanOfHistory:
     """A query tower: the mean of the history, or nothing in particular. Counts how often it runs."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int = 8) -> None:
         self.dim = dim
         self.n_calls = 0
 
@@ -36,7 +36,7 @@ class MeanOfHistory:
 class ContentIsPlace:
     """An item tower: an item lies where its content lies. Counts how often it runs."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int = 8) -> None:
         self.dim = dim
         self.n_calls = 0
 
@@ -87,7 +87,8 @@ def in_memory_release(
     n_items = len(items)
     ids = [item.item_id for item in items]
     interactions = np.zeros(n_items, np.int64) if counts is None else np.asarray(counts, dtype=np.int64)
-    by_hash = sorted((hash64(user_id), vector) for user_id, vector in (profiles or {}).items())
+    by_hash = {hash64(user_id): vector for user_id, vector in (profiles or {}).items()}
+    hashes = np.array(sorted(by_hash), dtype=np.uint64)
     vocabulary = Vocabulary(ids)
     return LoadedRelease(
         manifest=ReleaseManifest(
@@ -113,8 +114,8 @@ def in_memory_release(
         neighbours=neighbours or no_neighbours(n_items),
         log_popularity=np.log1p(interactions).astype(np.float32),
         popular_rows=np.argsort(-interactions, kind="stable").astype(np.int64),
-        profile_hashes=np.array([user for user, _ in by_hash], dtype=np.uint64),
-        profiles=np.array([vector for _, vector in by_hash], dtype=np.float32).reshape(len(by_hash), -1),
+        profile_hashes=hashes,
+        profiles=np.array([by_hash[user] for user in hashes.tolist()], dtype=np.float32),
         query_encoder=query_encoder,
         item_encoder=item_encoder,
         content_encoder=content_encoder,

@@ -55,6 +55,11 @@ def test_no_batch_holds_more_than_its_tokens_with_padding():
         assert n * (width + 1) <= TRAINING.batch_tokens
 
 
+def test_the_longest_history_that_is_served_is_trained_on_too():
+    lengths = np.concatenate([batch.queries.lengths for epoch in range(8) for batch in epoch_of(batches(), epoch)])
+    assert lengths.max() == MODEL.max_history
+
+
 def test_windows_of_a_long_history_are_cut_anew_in_each_epoch():
     source = batches()
     lengths = [sorted(batch.queries.lengths.tolist() for batch in epoch_of(source, epoch)) for epoch in (0, 1)]

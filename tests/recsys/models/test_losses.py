@@ -34,6 +34,24 @@ def test_blocks_of_any_size_give_torch_s_loss_and_gradients(monkeypatch, max_log
     torch.testing.assert_close(candidates.grad, other_candidates.grad)
 
 
+@pytest.mark.parametrize("max_logits", [1, 10, 10_000])
+def test_the_sampled_softmax_has_the_gradients_of_its_formula(monkeypatch, max_logits):
+    monkeypatch.setattr(losses, "MAX_LOGITS", max_logits)
+    torch.manual_seed(0)
+    rows, negative_rows = torch.tensor([0, 1, 2, 3, 1]), torch.tensor([1, 5, 3, 9])
+    log_expected, weights = torch.randn(4), torch.rand(5)
+    vectors = [torch.randn(n, 3, requires_grad=True) for n in (5, 5, 4)]
+    sampled_softmax_loss(vectors[0], vectors[1], rows, vectors[2], negative_rows, log_expected, weights).backward()
+    found = [each.grad for each in vectors]
+    queries, positives, negatives = copies = [each.detach().clone().requires_grad_() for each in vectors]
+    logits = queries @ negatives.T - log_expected
+    logits = torch.where(rows[:, None] == negative_rows, -torch.inf, logits)
+    positive = (queries * positives).sum(dim=1, keepdim=True)
+    (weights * (torch.logsumexp(torch.cat([positive, logits], 1), 1) - positive[:, 0])).sum().backward()
+    for mine, brute_force in zip(found, copies, strict=True):
+        torch.testing.assert_close(mine, brute_force.grad)
+
+
 def test_weights_scale_each_query_s_part():
     queries, candidates, targets, _ = world(n_queries=2)
     first, second = (full_softmax_loss(queries, candidates, targets, w) for w in torch.eye(2))

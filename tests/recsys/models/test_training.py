@@ -8,14 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recsys.dataset import leave_last_out
+from recsys.dataset import ItemContent, Modality, Sequences, leave_last_out
 from recsys.errors import ConfigError, MissingArtifact
 from recsys.metrics.ranking import ndcg_of_ranks, rank_of_target
-from recsys.models.checkpoints import latest_state
+from recsys.models.checkpoints import STATE_FILE, TrainingState, latest_state
 from recsys.models.run import train_into, trained_in
 from recsys.models.training import TrainingData, train
-from tests.recsys.models.chain import MODEL, TRAINING, chain_content, chain_data, chain_profiles, chain_sequences
+from tests.recsys.models.chain import (
+    MODEL,
+    N_ITEMS,
+    TRAINING,
+    chain_content,
+    chain_data,
+    chain_profiles,
+    chain_sequences,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,12 +42,13 @@ def same_weights(one, other):
 
 
 def ndcg(model, part="test"):
-    """NDCG@10 over the whole catalogue; in the chain nothing is excluded, for items come round again."""
+    """NDCG@10 over the whole catalogue without what the user has; by chance it is 4.54 / 15 = 0.30."""
     split = leave_last_out(chain_sequences(ordered=model.spec.model.ordered), part=part)
     vectors = model.item_vectors(chain_content())
     profiles = chain_profiles() if model.spec.user_text else None
     queries = model.query_vectors(vectors, split.history, split.target_users, profiles)
-    return ndcg_of_ranks(rank_of_target(queries @ vectors.T, split.target_items), 10).mean()
+    seen = (split.history.user_rows, split.history.item_rows)
+    return ndcg_of_ranks(rank_of_target(queries @ vectors.T, split.target_items, seen), 10).mean()
 
 
 class Stopped(Exception):
@@ -60,7 +70,6 @@ def undisturbed(tmp_path_factory):
 
 def test_the_chain_is_learned(undisturbed):
     model, summary = undisturbed
-    # Chance is about sum(1 / log2(1 + r) for r in 1..10) / 24 = 0.19.
     assert ndcg(model) > 0.9
     assert summary.best_ndcg_at_10 > 0.9
     assert summary.tokens >= TRAINING.max_tokens
@@ -77,10 +86,10 @@ def test_each_loss_and_table_optimizer_learns_the_chain(tmp_path, settings):
 
 
 def test_without_order_the_members_of_a_set_are_learned(tmp_path):
-    # The users' items are an arc of 10 out of 24, so the missing ones lie next to it.
-    model, _ = train(chain_data(ordered=False), MODEL, TRAINING, checkpoint_dir=tmp_path)
+    # The users' items are an arc of 10 out of 24, and the missing ones lie next to it.
+    model, _ = train(chain_data(ordered=False), MODEL, changed(learning_rate=2e-2), checkpoint_dir=tmp_path)
     assert not model.spec.model.ordered
-    assert ndcg(model) > 0.3
+    assert ndcg(model) > 0.5
 
 
 @pytest.mark.parametrize("table_optimizer", ["adam", "rowwise_adagrad"])
@@ -105,7 +114,9 @@ def run_rank(folder, *, kill_at=0, n_ranks=1, table_optimizer="adam", max_tokens
         launcher += ["-m", "torch.distributed.run", f"--nproc_per_node={n_ranks}", f"--master_port={port}"]
         launcher += ["--master_addr=127.0.0.1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run([*launcher, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*launcher, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_kill_9_and_the_same_call_again_gives_the_undisturbed_weights(tmp_path):
@@ -123,29 +134,35 @@ def test_kill_9_and_the_same_call_again_gives_the_undisturbed_weights(tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_a_checkpoint_of_two_ranks_loads_at_one(tmp_path):
-    done = run_rank(tmp_path, n_ranks=2, table_optimizer="rowwise_adagrad", max_tokens=3_000)
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """The folder of a run at two ranks, its table split by rows."""
+    folder = tmp_path_factory.mktemp("two")
+    done = run_rank(folder, n_ranks=2, table_optimizer="rowwise_adagrad", max_tokens=6_000)
     assert done.returncode == 0, done.stderr[-2000:]
-    two, summary = trained_in(tmp_path)
+    return folder
+
+
+TWO_RANKS = {"table_optimizer": "rowwise_adagrad", "max_tokens": 6_000}
+
+
+def test_a_checkpoint_of_two_ranks_loads_at_one(two_ranks):
+    two, summary = trained_in(two_ranks)
     assert summary.n_ranks == 2
-    shards = [path.name for path in (tmp_path / "checkpoints" / f"step-{summary.steps:08d}").glob("*.safetensors")]
-    assert len(shards) == 2  # each rank wrote its half of the table
-    training = changed(table_optimizer="rowwise_adagrad", max_tokens=3_000)
-    one, again = train(chain_data(), MODEL, training, checkpoint_dir=tmp_path / "checkpoints")
+    shards = (two_ranks / "checkpoints" / f"step-{summary.steps:08d}").glob("*.safetensors")
+    assert len(list(shards)) == 2  # each rank wrote its half of the table
+    one, again = train(chain_data(), MODEL, changed(**TWO_RANKS), checkpoint_dir=two_ranks / "checkpoints")
     assert (again.n_ranks, again.steps) == (1, summary.steps)
     assert same_weights(weights_of(one), weights_of(two))
 
 
-def test_two_ranks_learn_what_one_learns(tmp_path):
-    """Without dropout and with the full softmax the ranks' averaged gradients are the gradients of one rank."""
-    done = run_rank(tmp_path / "two", n_ranks=2, max_tokens=1_500)
-    assert done.returncode == 0, done.stderr[-2000:]
-    two, _ = trained_in(tmp_path / "two")
-    assert np.isfinite(two.item_vectors(chain_content())).all()
-    one, _ = train(chain_data(), MODEL, changed(max_tokens=1_500, table_optimizer="adam"), checkpoint_dir=tmp_path / "one")
-    # Dropout masks differ between ranks, so the runs are alike, not equal.
-    cosines = (two.item_vectors(chain_content()) * one.item_vectors(chain_content())).sum(axis=1)
-    assert cosines.mean() > 0.8
+def test_two_ranks_learn_what_one_learns(two_ranks, tmp_path):
+    two, _ = trained_in(two_ranks)
+    one, _ = train(chain_data(), MODEL, changed(**TWO_RANKS), checkpoint_dir=tmp_path)
+    assert ndcg(two) > 0.8
+    # Dropout masks differ between the ranks, so the two are alike, not equal.
+    vectors = [model.item_vectors(chain_content()) for model in (one, two)]
+    assert (vectors[0] * vectors[1]).sum(axis=1).mean() > 0.9
 
 
 def test_only_the_last_two_checkpoints_and_the_best_are_kept(tmp_path, undisturbed):
@@ -171,8 +188,6 @@ def test_an_unfinished_checkpoint_is_not_taken_for_one(tmp_path):
 
 
 def latest_state_of(folder):
-    from recsys.models.checkpoints import STATE_FILE, TrainingState
-
     last = max(path for path in folder.iterdir() if path.name.startswith("step-"))
     return TrainingState.model_validate_json((last / STATE_FILE).read_bytes())
 
@@ -199,8 +214,6 @@ def test_without_validation_the_whole_budget_is_trained_and_the_last_weights_are
 
 def test_scalars_are_there_for_tensorboard(tmp_path):
     train(chain_data(), MODEL, changed(max_tokens=4_000), checkpoint_dir=tmp_path / "c", log_dir=tmp_path / "logs")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     log = EventAccumulator(str(tmp_path / "logs"))
     log.Reload()
     assert set(log.Tags()["scalars"]) == {"loss", "tokens", "validation/ndcg@10"}
@@ -208,20 +221,23 @@ def test_scalars_are_there_for_tensorboard(tmp_path):
     assert losses[-1] < losses[0]
 
 
-def test_an_item_nobody_trained_on_is_carried_by_its_content(tmp_path):
-    """Item 5's interactions are gone; its twin, item 6, has the same content, so 5 comes near 6."""
+def test_an_item_nobody_trained_on_is_found_by_its_content(tmp_path):
+    """The text of item i is its place on the circle. Nobody took item 5, but its text says: between 4 and 6."""
     data = chain_data(profiles=False)
-    content = data.content
-    for modality in content.modalities:
-        modality.vectors[5], modality.present[5] = modality.vectors[6], modality.present[6]
-    content.categories[5] = content.categories[6]
-    sequences = data.sequences.take(data.sequences.item_rows != 5)
-    cold = TrainingData(sequences, None, content, None, "")
+    angles = 2 * np.pi * np.arange(N_ITEMS) / N_ITEMS
+    places = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    text = Modality("text", "places", places, np.ones(N_ITEMS, np.bool_))
+    content = ItemContent(N_ITEMS, (text,), (), np.zeros((N_ITEMS, 0), np.bool_))
+    without_5 = data.sequences.take(data.sequences.item_rows != 5)
     model = MODEL.model_copy(update={"id_dropout": 0.3})
-    trained, _ = train(cold, model, changed(max_tokens=6_000), checkpoint_dir=tmp_path)
+    cold = TrainingData(without_5, None, content, None, "")
+    trained, _ = train(cold, model, changed(max_tokens=24_000), checkpoint_dir=tmp_path)
     assert not trained.trained[5]
-    cosines = trained.item_vectors(content) @ trained.item_vectors(content)[5]
-    assert np.argsort(-cosines)[1] == 6
+    vectors = trained.item_vectors(content)
+    at_4 = Sequences(("x",), np.array([0, 4]), np.array([1, 2, 3, 4]), np.array([1, 2, 1, 2]), np.zeros(4, np.int64))
+    [query] = trained.query_vectors(vectors, at_4, np.array([0]))
+    best = [row for row in np.argsort(-(vectors @ query)) if row not in (1, 2, 3, 4)]
+    assert 5 in best[:3]
 
 
 def test_nothing_to_learn_from_is_refused(tmp_path):
