@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
     help="A recommender that sees and reads what it recommends: embed, train, release, serve, prove.",
 )
 release_app = typer.Typer(no_args_is_help=True, help="Build, publish, roll back and list releases.")

@@ -26,7 +26,6 @@ from jobs.demo_screens import new_item_ranks, show_new_item, show_recommendation
 from jobs.embed import embed_dataset
 from jobs.evaluate import DEFAULT, Evaluated, evaluate_models
 from jobs.events import import_histories
-from jobs.init import init_workspace
 from jobs.progress import console, progress_bar
 from jobs.refresh_catalog import BuiltRelease, refresh_catalog
 from jobs.release import report
@@ -86,7 +85,6 @@ def demo_job(
 def prepare(root: Path, data: Path | None, images: Path | None, encoder: str | None) -> Workspace:
     """A workspace with MovieLens and drawn covers, or on the user's own files, which are left as they are."""
     root.mkdir(parents=True, exist_ok=True)
-    init_workspace(root)
     folder = (root / "data" if data is None else data).resolve()
     if data is None:
         with progress_bar("convert MovieLens") as bar:

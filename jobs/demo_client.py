@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.serve import start_service
+from jobs.serve import free_port, start_service
 from recsys.errors import EnvironmentProblem, RecsysError
 
 READY_WITHIN_S = 60.0
@@ -43,12 +42,6 @@ class Client:
                 return json.loads(reply.read())
         except urllib.error.HTTPError as error:
             raise RecsysError(f"{request.selector} answered {error.code}: {error.read().decode()[:500]}") from None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

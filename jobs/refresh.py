@@ -5,34 +5,35 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from jobs.artifacts import Content, Dataset, load_model
+from jobs.artifacts import Content, Dataset, load_dataset, load_model
 from jobs.bootstrap import store_of
-from jobs.embed import embed_dataset
 from jobs.events import export_new_events, import_histories
 from jobs.progress import console
 from jobs.release import build_job
 from jobs.train import train_on
-from jobs.validate import validate_data
 from recsys.errors import MissingArtifact
 from recsys.workspace import Workspace
 
 
 def refresh_job(workspace: Workspace, *, now: datetime, store_url: str | None = None) -> tuple[dict[str, Any], int]:
     """Export new events → validate → embed what changed → retrain when due → build → gate → publish."""
-    store = store_of(workspace, store_url)
-    try:
-        n_events = export_new_events(workspace, store)
-        dataset = validate_data(workspace, now=now)
-        content = embed_dataset(workspace, dataset).content
+    trained_because: list[str] = []
+
+    def retrain_when_due(dataset: Dataset, content: Content) -> None:
         why = why_retrain(workspace, dataset, content)
         if why:
             console.print(f"  training: {why}")
             train_on(workspace, dataset, content)
-        result, exit_code = build_job(workspace, now=now, publish=True)
-        import_histories(dataset, store)
+            trained_because.append(why)
+
+    store = store_of(workspace, store_url)
+    try:
+        n_events = export_new_events(workspace, store)
+        result, exit_code = build_job(workspace, now=now, publish=True, on_content=retrain_when_due)
+        import_histories(load_dataset(workspace), store)
     finally:
         store.close()
-    return {"events": n_events, "retrained": why, **result}, exit_code
+    return {"events": n_events, "retrained": "".join(trained_because), **result}, exit_code
 
 
 def why_retrain(workspace: Workspace, dataset: Dataset, content: Content) -> str:

@@ -9,7 +9,7 @@ only the last line changes what users see.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +44,7 @@ from recsys.workspace import Workspace
 
 Floats = NDArray[np.float32]
 PROJECT_BATCH = 1024
+OnContent = Callable[[Dataset, Content], None]
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,19 @@ class BuiltRelease:
     is_published: bool
 
 
-def refresh_catalog(workspace: Workspace, *, now: datetime, publish: bool) -> BuiltRelease:
+def refresh_catalog(
+    workspace: Workspace, *, now: datetime, publish: bool, on_content: OnContent = lambda dataset, content: None
+) -> BuiltRelease:
     """Build a release of the data as it is now, with the model that was trained last.
+
+    `on_content` is called when the content is embedded: the nightly run trains there when a new model is due.
 
     Raises:
         GateFailed: `publish` was asked for and the release is not good enough; the current one stays.
     """
     dataset = validate_data(workspace, now=now)
     content = embed_dataset(workspace, dataset).content
+    on_content(dataset, content)
     model = model_for(workspace, content)
     with fresh_folder(workspace) as staging:
         item_vectors = project(dataset, content, model, staging)

@@ -10,15 +10,17 @@ from rich.table import Table
 
 from jobs.bootstrap import releases_of
 from jobs.progress import console
-from jobs.refresh_catalog import BuiltRelease, publish_release, refresh_catalog
+from jobs.refresh_catalog import BuiltRelease, OnContent, publish_release, refresh_catalog
 from jobs.verify import gate_problems
 from recsys.errors import GateFailed, MissingArtifact
 from recsys.workspace import Workspace
 
 
-def build_job(workspace: Workspace, *, now: datetime, publish: bool) -> tuple[dict[str, Any], int]:
+def build_job(
+    workspace: Workspace, *, now: datetime, publish: bool, on_content: OnContent = lambda dataset, content: None
+) -> tuple[dict[str, Any], int]:
     """Build a release, and publish it when that is asked for and it passes its gate; exit code 1 when it does not."""
-    built = refresh_catalog(workspace, now=now, publish=False)
+    built = refresh_catalog(workspace, now=now, publish=False, on_content=on_content)
     if publish and not built.problems:
         built = publish_release(workspace, built)
     return report(built), 1 if built.problems else 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from jobs.progress import console
 from recsys.workspace import Workspace
 
 
@@ -20,9 +22,19 @@ def serve_command(root: Path, *, host: str | None, port: int | None, store_url: 
 
 def serve_job(root: Path, *, host: str | None, port: int | None, store_url: str | None) -> tuple[dict[str, Any], int]:
     """Replaces this process by the service; comes back only with an error."""
-    Workspace.open(root)  # a clear error here rather than from a child
+    settings = Workspace.open(root).config.serving  # a clear error here rather than from a child
+    chosen = settings.port if port is None else port
+    port = chosen or free_port()
+    console.print(f"serving on http://{host or settings.host}:{port} (its API: /docs; Ctrl-C ends it)")
     command = serve_command(root, host=host, port=port, store_url=store_url)
     os.execv(command[0], command)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def start_service(root: Path, *, port: int, store_url: str | None, log_file: Path) -> subprocess.Popen[bytes]:

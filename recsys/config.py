@@ -34,7 +34,9 @@ def load_config(path: Path, config_type: type[C]) -> C:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): it must be a file that you may read") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        twice = "declare" in str(error) or "overwrite" in str(error)
+        hint = "; that section is in the file already: put the line below it" if twice else ""
+        raise ConfigError(f"{path} is not valid TOML: {error}{hint}") from None
     try:
         return config_type.model_validate(_without_unset(raw, config_type))
     except ValidationError as error:

@@ -40,6 +40,8 @@ class Sequences:
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.user_ids) + 1:
             raise ValueError(f"offsets must have {len(self.user_ids) + 1} entries, not {len(self.offsets)}")
+        if self.offsets[0] != 0 or (np.diff(self.offsets) < 0).any():
+            raise ValueError("offsets must begin with 0 and never fall")
         n_events = int(self.offsets[-1])
         for name in ("item_rows", "event_types", "occurred_at_ms"):
             if len(getattr(self, name)) != n_events:

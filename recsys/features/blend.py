@@ -59,7 +59,7 @@ class BlendGrid(Config):
     """
 
     transition_weights: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
-    popularity_weights: tuple[float, ...] = (0.02, 0.1, 0.2, 0.4)
+    popularity_weights: tuple[float, ...] = (0.02, 0.1)
     transition_unit: float = 0.01
 
 

@@ -10,8 +10,8 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import click
 import msgspec
 import pytest
 import typer
@@ -38,8 +38,8 @@ def stages(docstring: str | None) -> list[str]:
     return [stage.split()[0] for stage in line.split("→")]
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
-    """Every verb of the command line by its words."""
+def leaves(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Every verb of the command line by its words (a `Command` of the click that typer brings)."""
     inner = getattr(command, "commands", None)
     if inner is None:
         return {path: command}

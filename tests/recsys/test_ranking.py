@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.catalog import CatalogItem
+from recsys.features.transitions import Neighbours
+from recsys.live import CatalogView, view_of
+from recsys.ports import LiveItem
+from recsys.ranking import SOURCE_SAYS, _follow_strengths, rank_features, reasons_of, value_parts
+from recsys.retrieval import SOURCES
+from recsys.types import Candidates
+from tests.worlds.in_memory import ContentIsPlace, Floats, MeanOfHistory, in_memory_release, neighbours_of
+
+N = 6
+
+
+def world(
+    following: Sequence[Sequence[tuple[int, float]]] = ((),) * N,
+    vectors: Floats | None = None,
+    live: Sequence[LiveItem] = (),
+) -> CatalogView:
+    """Items `i0`.. with titles, but for `i1`; each lies on an axis of its own unless vectors are given."""
+    items = [CatalogItem(f"i{row}", title=None if row == 1 else f"Title {row}") for row in range(N)]
+    release = in_memory_release(
+        items,
+        np.eye(N, dtype=np.float32) if vectors is None else vectors,
+        counts=[9, 0, 0, 0, 0, 1],
+        neighbours=neighbours_of(following),
+        query_encoder=MeanOfHistory(N),
+        item_encoder=ContentIsPlace(N),
+    )
+    return view_of(release, live)
+
+
+def candidates(rows: Sequence[int], similarity: Sequence[float] | None = None) -> Candidates:
+    floats = np.zeros(len(rows), np.float32) if similarity is None else np.array(similarity, np.float32)
+    return Candidates(np.array(rows, dtype=np.int64), floats, np.ones(len(rows), np.int64), floats)
+
+
+def reasons(
+    catalog: CatalogView, history: Sequence[int], rows: Sequence[int], source: str = "ann"
+) -> list[tuple[str, ...]]:
+    return reasons_of(np.array(history, dtype=np.int64), candidates(rows), [source] * len(rows), catalog)
+
+
+def test_features_are_similarity_transition_and_popularity() -> None:
+    catalog = world([[(1, 0.5), (2, 0.25)], [(2, 0.5)], [], [], [], []], live=[LiveItem("new", {}, {}, {})])
+    features = rank_features(np.array([0, 1]), candidates([2, 3, 0, 6], [0.1, 0.2, 0.3, 0.4]), catalog)
+    assert features.similarity.tolist() == np.array([0.1, 0.2, 0.3, 0.4], np.float32).tolist()
+    # i1 was last and leads to i2 by .5; i0 was one step earlier (.8) and leads to it by .25
+    assert features.transition.tolist() == pytest.approx([0.5 + 0.8 * 0.25, 0, 0, 0])
+    assert features.log_popularity.tolist() == pytest.approx([0, 0, math.log(1 + 9), 0])
+
+
+def test_parts_add_up_to_the_value() -> None:
+    catalog = world([[(1, 0.5)], [], [], [], [], []])
+    history, some = np.array([0]), candidates([1, 5, 0], [0.3, -0.2, 0])
+    value = catalog.release.schema.blend.value(rank_features(history, some, catalog))
+    parts = value_parts(history, some, catalog)
+    assert [sum(each.values()) for each in parts] == pytest.approx(value.tolist(), abs=1e-5)
+
+
+def test_the_reason_is_the_history_item_that_leads_there() -> None:
+    catalog = world([[(3, 0.5)], [(3, 0.45)], [(4, 0.1)], [], [], []])
+    assert reasons(catalog, [0], [3]) == [("often chosen with Title 0",)]
+    # i0 gives .5, one step earlier: .8 * .5 = .4; i1 gives .45 and has no title
+    assert reasons(catalog, [0, 1], [3]) == [("often chosen with i1",)]
+    assert reasons(catalog, [1, 2], [4, 3]) == [("often chosen with Title 2",), ("often chosen with i1",)]
+
+
+def test_what_is_too_long_ago_to_vote_is_no_reason() -> None:
+    catalog = world([[(3, 0.5)], [], [], [], [], []])
+    window = catalog.release.neighbours.history_window
+    assert reasons(catalog, [0, *[1] * (window - 1)], [3]) == [("often chosen with Title 0",)]
+    assert reasons(catalog, [0, *[1] * window], [3]) == [("close to what you chose",)]
+
+
+def test_an_item_that_nothing_leads_to_is_like_its_nearest_in_the_history() -> None:
+    vectors = np.eye(N, dtype=np.float32)
+    vectors[3] = [0.8, 0, 0.6, 0, 0, 0]
+    vectors[4] = 7 * np.array([0.2, 0, 0, 0, 0.98, 0])  # its cosine to i0 is too small to name
+    catalog = world(vectors=vectors)
+    assert reasons(catalog, [0, 2], [3, 4]) == [("like Title 0",), ("close to what you chose",)]
+
+
+def test_a_newcomer_is_called_new_as_well() -> None:
+    place = {"text": np.eye(N, dtype=np.float32)[2]}
+    shop = world(live=[LiveItem("new", {"title": "New"}, place, {"text": "elsewhere"})])
+    assert reasons(shop, [0], [N], source="recent") == [("new",)]
+
+
+@pytest.mark.parametrize(("source", "says"), SOURCE_SAYS.items())
+def test_without_a_history_item_to_name_the_source_speaks(source: str, says: str) -> None:
+    assert reasons(world(), [0], [3], source) == [(says,)]
+
+
+def test_an_empty_history_is_never_spoken_of() -> None:
+    assert reasons(world(), [], [0, 3]) == [("suggested to begin with",)] * 2
+    assert reasons(world(), [], [0], "popular") == [("popular",)]
+
+
+def test_every_source_has_words() -> None:
+    assert set(SOURCE_SAYS) == set(SOURCES)
+
+
+def test_no_candidates_no_features_and_no_reasons() -> None:
+    assert reasons(world(), [0, 1], []) == []
+    assert value_parts(np.array([0]), candidates([]), world()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, N + 1), max_size=14))
+def test_what_each_history_item_gives_adds_up_to_the_transition_score(seed: int, history: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    following = [[(int(row), float(rng.random())) for row in rng.permutation(N)[:3]] for _ in range(N)]
+    new = [LiveItem("new", {}, {}, {}), LiveItem("newer", {}, {}, {})]
+    catalog = world(following, live=new)
+    neighbours: Neighbours = catalog.release.neighbours
+    rows = rng.permutation(N + 2)[: int(rng.integers(1, N + 2))]
+    latest, strengths = _follow_strengths(np.array(history, dtype=np.int64), rows, catalog)
+    assert latest.tolist() == history[::-1][: neighbours.history_window]
+    expected = neighbours.score(np.array(history, dtype=np.int64), rows)
+    assert strengths.sum(axis=1) == pytest.approx(expected, abs=1e-6)
