@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar a job, with its rate and what is left; silent where there is no terminal."""
+"""Progress on the terminal: one bar a job, with its rate and what is left; one line at its end in a log."""
 
 from __future__ import annotations
 

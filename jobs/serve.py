@@ -14,10 +14,10 @@ from recsys.workspace import Workspace
 
 
 def serve_command(root: Path, *, host: str | None, port: int | None, store_url: str | None) -> list[str]:
-    """The command line of the service."""
+    """The command line of the service; one thread for each numpy call, because more only fight over the cores."""
     options = {"--host": host, "--port": None if port is None else str(port), "--store": store_url}
     chosen = [part for name, value in options.items() if value is not None for part in (name, value)]
-    return [sys.executable, "-m", "serving", "--workspace", str(root), *chosen]
+    return ["env", "OMP_NUM_THREADS=1", sys.executable, "-m", "serving", "--workspace", str(root), *chosen]
 
 
 def serve_job(root: Path, *, host: str | None, port: int | None, store_url: str | None) -> tuple[dict[str, Any], int]:
@@ -27,7 +27,7 @@ def serve_job(root: Path, *, host: str | None, port: int | None, store_url: str 
     port = chosen or free_port()
     console.print(f"serving on http://{host or settings.host}:{port} (its API: /docs; Ctrl-C ends it)")
     command = serve_command(root, host=host, port=port, store_url=store_url)
-    os.execv(command[0], command)
+    os.execvp(command[0], command)
 
 
 def free_port() -> int:

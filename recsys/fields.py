@@ -13,6 +13,7 @@ from recsys.quarantine import Reason, RowRefused
 from recsys.types import MAX_ID_CHARACTERS
 
 MAX_ATTRIBUTES_BYTES = 65_536
+MAX_NESTING = 64  # what is accepted at one stack depth must be readable at another: parsers recurse
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -50,7 +51,7 @@ def parse_text(value: Any, column: str, max_characters: int) -> str | None:
 
 
 def parse_object(value: Any, column: str) -> dict[str, Any]:
-    """A JSON object with finite numbers, at most `MAX_ATTRIBUTES_BYTES` when written."""
+    """A JSON object with finite numbers, at most `MAX_NESTING` deep and `MAX_ATTRIBUTES_BYTES` when written."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -71,16 +72,18 @@ def encode_object(value: Mapping[str, Any]) -> str | None:
     return msgspec.json.encode(value, order="sorted").decode() if value else None
 
 
-def _refuse_not_finite(value: Any, column: str) -> None:
+def _refuse_not_finite(value: Any, column: str, depth: int = 0) -> None:
+    if depth > MAX_NESTING:
+        raise RowRefused("too_long", column, f"{column} is nested more than {MAX_NESTING} deep")
     if isinstance(value, float):
         if not math.isfinite(value):
             raise RowRefused("not_finite", column, f"{column} holds NaN or infinity", value=value)
     elif isinstance(value, Mapping):
         for each in value.values():
-            _refuse_not_finite(each, column)
+            _refuse_not_finite(each, column, depth + 1)
     elif isinstance(value, list | tuple):
         for each in value:
-            _refuse_not_finite(each, column)
+            _refuse_not_finite(each, column, depth + 1)
 
 
 class BrokenText(bytes):

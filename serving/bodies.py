@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from starlette.responses import Response
 from recsys.errors import TooLarge
 
 MAX_DISCARDED_BYTES = 64 << 20
+# How long a body may take: this, and a second more for each so many bytes that have come.
+BODY_S = 10.0
+BODY_BYTES_A_S = 16 << 10
 ENCODER = msgspec.json.Encoder()
 
 
@@ -24,16 +28,17 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
     Raises:
         TooLarge: as soon as more than `max_bytes` are announced or have come.
-        HTTPException: 415, not `application/json`, or compressed.
+        HTTPException: 415, not `application/json`, or compressed; 408, it does not come.
     """
     _require_json(request.headers)
+    stream = _timely(request.stream())
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced[:18]) > max_bytes:
-        await _let_finish(request)
+    if announced.isascii() and announced.isdigit() and int(announced[:18]) > max_bytes:
+        if "expect" not in request.headers:  # else its sender waits to be asked for it
+            await _discard(stream)
         raise _too_large(max_bytes)
     parts = []
     n_bytes = 0
-    stream = request.stream()
     async for part in stream:
         n_bytes += len(part)
         if n_bytes > max_bytes:
@@ -43,10 +48,21 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def _let_finish(request: Request) -> None:
-    """Discard a body, unless its sender waits to be asked for it."""
-    if "expect" not in request.headers:
-        await _discard(request.stream())
+async def _timely(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same parts. Raises HTTPException 408 when they come too slowly: a sender that falls silent would hold its
+    connection for ever."""
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + BODY_S
+    while True:
+        try:
+            async with asyncio.timeout_at(give_up_at):
+                part = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise HTTPException(408, "the body did not come in time; send it again", {"Connection": "close"}) from None
+        give_up_at += len(part) / BODY_BYTES_A_S
+        yield part
 
 
 async def _discard(stream: AsyncIterator[bytes]) -> None:

@@ -23,16 +23,24 @@ class Work:
         self._n = 0
         self._lock = Lock()
 
+    def require_room(self) -> None:
+        """Raises Overloaded when one more call would be refused: asked before a body is read."""
+        with self._lock:
+            self._refuse_when_full()
+
     async def run(self, call: Callable[[], T]) -> T:
         """`call`'s result, from a thread. Raises Overloaded at once when too many are there already."""
         with self._lock:
-            if self._n >= self._max_concurrent:
-                raise Overloaded("too many requests are in work or waiting; try again in a second")
+            self._refuse_when_full()
             self._n += 1
         future = self._pool.submit(call)
         # By the thread's own end, not by the request's: a cancelled request still holds its thread.
         future.add_done_callback(self._done)
         return await asyncio.wrap_future(future)
+
+    def _refuse_when_full(self) -> None:
+        if self._n >= self._max_concurrent:
+            raise Overloaded("too many requests are in work or waiting; try again in a second")
 
     def close(self) -> None:
         """Wait for what is in work; nothing more is taken."""

@@ -31,6 +31,16 @@ def open_session(path: Path, threads: int = 1) -> ort.InferenceSession:
         raise CorruptArtifact(f"{path.name} is not a model that ONNX Runtime can load: {error}") from None
 
 
+def _shapes(session: ort.InferenceSession, kind: str, needed: set[str]) -> dict[str, list[Any]]:
+    """The shapes of its inputs by name. Raises CorruptArtifact where it is not a tower of that kind."""
+    shapes = {node.name: list(node.shape) for node in session.get_inputs()}
+    if not needed <= shapes.keys():
+        raise CorruptArtifact(
+            f"this is no {kind} tower, it reads {', '.join(shapes)}; run `recsys release build` again"
+        )
+    return shapes
+
+
 def _run(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> Floats:
     try:
         return np.asarray(session.run(None, dict(inputs))[0], dtype=np.float32)
@@ -43,8 +53,8 @@ class OnnxQueryTower:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._session = open_session(path, threads)
+        shapes = _shapes(self._session, "query", {"history", "event_types", "lengths"})
         self._dim = int(self._session.get_outputs()[0].shape[-1])
-        shapes = {node.name: node.shape for node in self._session.get_inputs()}
         self._profile_dim = int(shapes["user_text"][-1]) if "user_text" in shapes else 0
 
     @property
@@ -53,14 +63,11 @@ class OnnxQueryTower:
 
     def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
         """See the port. A history longer than the tower reads must be cut by the caller."""
-        n = len(history)
-        inputs: dict[str, NDArray[Any]] = {
-            "history": np.zeros((1, max(n, 1), self._dim), np.float32),
-            "event_types": np.zeros((1, max(n, 1)), np.int64),
-            "lengths": np.array([n], np.int64),
-        }
-        inputs["history"][0, :n] = history
-        inputs["event_types"][0, :n] = event_types
+        inputs: dict[str, NDArray[Any]] = {"lengths": np.array([len(history)], np.int64)}
+        if len(history):
+            inputs |= {"history": history[None].astype(np.float32, copy=False), "event_types": event_types[None]}
+        else:
+            inputs |= {"history": np.zeros((1, 1, self._dim), np.float32), "event_types": np.zeros((1, 1), np.int64)}
         if self._profile_dim:
             profile = np.zeros(self._profile_dim, np.float32) if user_text is None else user_text
             inputs["user_text"] = profile[None, :].astype(np.float32)
@@ -74,7 +81,8 @@ class OnnxItemTower:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._session = open_session(path, threads)
-        self._widths = {node.name: int(node.shape[-1]) for node in self._session.get_inputs() if len(node.shape) == 2}
+        shapes = _shapes(self._session, "item", {"id_vector", "id_mask"})
+        self._widths = {name: int(shape[-1]) for name, shape in shapes.items() if len(shape) == 2}
         self._dim = int(self._session.get_outputs()[0].shape[-1])
 
     @property

@@ -8,17 +8,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from recsys.errors import InputError
+from recsys.errors import InputError, StoreUnavailable
 from recsys.events import EPOCH, Exposure, Interaction
 from recsys.ports import LiveItem
 
 _MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.msgpack.encode
+_Record = TypeVar("_Record")
 
 
 class _Interaction(msgspec.Struct, array_like=True):
@@ -64,6 +65,17 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(dict(value))
 
 
+def _decoded(decoder: msgspec.msgpack.Decoder[_Record], packed: bytes) -> _Record:
+    """Raises StoreUnavailable when it is no such record."""
+    try:
+        return decoder.decode(packed)
+    except msgspec.MsgspecError as error:
+        raise StoreUnavailable(
+            f"a record in the store cannot be read ({error}): another program or version wrote it; "
+            "use a store (or a redis namespace) of its own for this version"
+        ) from None
+
+
 def _json_object(data: bytes) -> dict[str, Any]:
     value: dict[str, Any] = msgspec.json.decode(data)
     return value
@@ -88,7 +100,7 @@ def pack_interaction(event: Interaction) -> bytes:
 
 
 def unpack_interaction(packed: bytes) -> Interaction:
-    record = _interaction_decoder.decode(packed)
+    record = _decoded(_interaction_decoder, packed)
     return Interaction(
         record.event_id,
         record.user_id,
@@ -121,7 +133,7 @@ def pack_exposure(exposure: Exposure) -> bytes:
 
 
 def unpack_exposure(packed: bytes) -> Exposure:
-    record = _exposure_decoder.decode(packed)
+    record = _decoded(_exposure_decoder, packed)
     return Exposure(
         record.recommendation_id,
         record.user_id,
@@ -144,7 +156,7 @@ def pack_item(item: LiveItem) -> bytes:
 
 def unpack_item(packed: bytes, version: int) -> LiveItem:
     """Its vectors are read-only float32 [D]."""
-    record = _live_item_decoder.decode(packed)
+    record = _decoded(_live_item_decoder, packed)
     vectors: Mapping[str, Any] = {name: np.frombuffer(data, "<f4") for name, data in record.vectors.items()}
     return LiveItem(record.item_id, _json_object(record.fields), vectors, record.space_ids, record.deleted, version)
 

@@ -104,12 +104,12 @@ class RedisStore:
 
     def items_since(self, version: int) -> tuple[int, Sequence[LiveItem]]:
         now, written = self._written_since(version)
-        records: list[bytes] = []
+        records: list[bytes | None] = []
         for at in range(0, len(written), _PAGE):
             item_ids = [item_id for item_id, _ in written[at : at + _PAGE]]
             records += self._redis.read(partial(_hmget, name=self._items, keys=item_ids))
-        items = (unpack_item(record, int(score)) for record, (_, score) in zip(records, written, strict=True))
-        return now, tuple(items)
+        pairs = zip(records, written, strict=True)  # a record may have gone since its name was read: FLUSHALL
+        return now, tuple(unpack_item(record, int(score)) for record, (_, score) in pairs if record is not None)
 
     def _written_since(self, version: int) -> tuple[int, list[tuple[bytes, float]]]:
         def ask(client: Any) -> list[Any]:
@@ -223,8 +223,8 @@ class RedisStore:
         self._redis.close()
 
 
-def _hmget(client: Any, name: bytes, keys: list[bytes]) -> list[bytes]:
-    values: list[bytes] = client.hmget(name, keys)
+def _hmget(client: Any, name: bytes, keys: list[bytes]) -> list[bytes | None]:
+    values: list[bytes | None] = client.hmget(name, keys)
     return values
 
 

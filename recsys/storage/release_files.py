@@ -30,6 +30,8 @@ from recsys.storage.atomic import (
 
 _MANIFEST = "manifest.json"
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
+_MAX_POINTER_BYTES = 256
+_REPUBLISH = "run `recsys release publish RELEASE`, one of `recsys release list`"
 
 
 def _utc_now() -> datetime:
@@ -68,12 +70,12 @@ class LocalReleaseStore:
             fsync_folder(self._releases)
 
     def manifest(self, release_id: str) -> ReleaseManifest:
-        """Raises MissingArtifact, or CorruptArtifact when it cannot be read."""
+        """Raises MissingArtifact, or CorruptArtifact when it cannot be read or is another release's."""
         path = self._releases / release_id / _MANIFEST
         try:
             if not _ID.fullmatch(release_id):
                 raise FileNotFoundError
-            return ReleaseManifest.model_validate_json(path.read_bytes())
+            manifest = ReleaseManifest.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             known = ", ".join(name[:12] for name in self.list()) or "none"
             raise MissingArtifact(
@@ -82,6 +84,9 @@ class LocalReleaseStore:
             ) from None
         except ValidationError as error:
             raise CorruptArtifact(f"{path} is no manifest ({error}); run `recsys release build` again") from None
+        if not release_id == manifest.release_id == release_id_of(manifest.files):
+            raise CorruptArtifact(f"{path} is not the manifest of release {release_id}; run `recsys release build` again")
+        return manifest
 
     def open(self, manifest: ReleaseManifest, name: str, *, verify: bool = True) -> Path:
         """Path of one file, its checksum verified; it has no extension and must not be written to.
@@ -108,10 +113,18 @@ class LocalReleaseStore:
         return carried_in + [release_id for release_id in in_order if release_id in there]
 
     def current(self) -> str | None:
+        """The published release. Raises CorruptArtifact when the pointer is damaged; publishing mends it."""
+        path = self._releases / "current"
         try:
-            return (self._releases / "current").read_text().strip() or None
+            with path.open("rb") as stream:
+                name = stream.read(_MAX_POINTER_BYTES).decode("ascii", "replace").strip()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise CorruptArtifact(f"{path} cannot be read ({error}); {_REPUBLISH}") from None
+        if name and not _ID.fullmatch(name):
+            raise CorruptArtifact(f"{path} names no release; {_REPUBLISH}")
+        return name or None
 
     def previous(self) -> str | None:
         """The release that was current before this one; publishing it is the rollback."""
@@ -133,11 +146,17 @@ class LocalReleaseStore:
         for name in manifest.files:
             self.open(manifest, name, verify=False)
         with locked_folder(self._releases):
-            current = self.current()
+            current = self._replaced()
             if current == release_id:
                 return
             self._record("publish", release_id, replaced=current)
             write_atomic(self._releases / "current", f"{release_id}\n".encode())
+
+    def _replaced(self) -> str | None:
+        try:
+            return self.current()
+        except CorruptArtifact:  # what it named is lost; publishing is how it is mended
+            return None
 
     def _check(self, files: Mapping[str, Path], manifest: ReleaseManifest) -> None:
         if set(files) != set(manifest.files):

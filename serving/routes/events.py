@@ -31,6 +31,7 @@ _ANY = msgspec.json.Decoder()
 async def events_batch(request: Request) -> Response:
     """Takes events; the next answer to each of their users knows them."""
     service = service_of(request)
+    service.requests.require_room()
     body = await read_body(request, service.settings.serving.limits.max_events_bytes)
     reply = await service.requests.run(lambda: take(service, body, datetime.now(UTC)))
     return json_reply(reply, 202)
@@ -118,7 +119,7 @@ OPERATION = Operation(
     body=EventBatch,
     reply=EventBatchReply,
     parts=(Event,),
-    problems=(401, 413, 415, 422, 429, 500, 503),
+    problems=(401, 408, 413, 415, 422, 429, 500, 503),
     example={
         "events": [
             {

@@ -43,6 +43,7 @@ class Content:
 async def upsert_item(request: Request) -> Response:
     """Writes an item, with vectors of its text and picture."""
     service = service_of(request)
+    service.encoding.require_room()
     body = await read_body(request, service.settings.serving.limits.max_item_bytes)
     return json_reply(await service.encoding.run(lambda: upsert(service, body, datetime.now(UTC))))
 
@@ -139,6 +140,7 @@ def _reasons_against(item: CatalogItem, content: Content, view: CatalogView | No
     is_new = view is not None and row is not None and row >= view.release.n_items
     against = {
         "there is no release yet": view is None,
+        "it is written, but could not be read back yet": view is not None and row is None,
         "hidden": item.hidden,
         "available_from lies ahead": item.available_from is not None and milliseconds(item.available_from) > now_ms,
         "available_until is past": item.available_until is not None and milliseconds(item.available_until) <= now_ms,
@@ -154,6 +156,6 @@ OPERATION = Operation(
     "A new or changed item",
     body=ItemUpsert,
     reply=ItemUpsertReply,
-    problems=(401, 413, 415, 422, 429, 500, 503),
+    problems=(401, 408, 413, 415, 422, 429, 500, 503),
     example={"item_id": "new-1", "title": "Alien: Romulus (2024)", "categories": ["Horror", "Sci-Fi"]},
 )

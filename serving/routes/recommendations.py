@@ -43,6 +43,7 @@ _DECODER = msgspec.json.Decoder(RecommendationRequest)
 async def recommendations(request: Request) -> Response:
     """A slate for a user, a session, or nobody in particular."""
     service = service_of(request)
+    service.requests.require_room()
     body = await read_body(request, service.settings.serving.limits.max_request_bytes)
     return json_reply(await service.requests.run(lambda: answer(service, body, datetime.now(UTC))))
 
@@ -114,6 +115,6 @@ OPERATION = Operation(
     "Recommendations for a user or a session",
     body=RecommendationRequest,
     reply=RecommendationReply,
-    problems=(401, 413, 415, 422, 429, 500),
+    problems=(401, 408, 413, 415, 422, 429, 500),
     example={"user_id": "42", "history": [{"item_id": "1270", "event_type": "view"}], "limit": 10, "explain": True},
 )

@@ -46,7 +46,7 @@ def _limit(request: Request, limits: LimitsConfig) -> int:
         if name not in ("item_id", "limit"):
             raise InvalidRequest(f"there is no parameter {name}", field=f"/{name}")
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= limits.max_limit):
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= limits.max_limit):
         raise InvalidRequest(f"limit must be a whole number from 1 to {limits.max_limit}", field="/limit")
     return int(text)
 

@@ -62,9 +62,10 @@ def test_rows_and_codes_go_together_and_unknown_items_are_left_out() -> None:
     rows, codes = history_rows(history, catalog)
     assert rows.tolist() == [10, 30, 1]
     assert codes.tolist() == [2, 1, 0]  # ("unknown", "interaction", "view")
-    assert (rows.dtype, codes.dtype) == (np.int64, np.int64)
+    assert rows.dtype == codes.dtype == np.dtype(np.int64)
 
 
 def test_no_history_is_two_empty_arrays() -> None:
     rows, codes = history_rows((), view_of(release()))
-    assert (rows.shape, codes.shape, rows.dtype, codes.dtype) == ((0,), (0,), np.int64, np.int64)
+    assert rows.shape == codes.shape == (0,)
+    assert rows.dtype == codes.dtype == np.dtype(np.int64)

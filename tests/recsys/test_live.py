@@ -217,8 +217,8 @@ def test_the_item_tower_is_told_the_categories_it_knows() -> None:
 def test_times_are_kept_to_the_millisecond() -> None:
     begins = datetime(2004, 2, 29, 12, 0, 0, 1000, tzinfo=UTC)
     ends = datetime(2005, 1, 1, tzinfo=UTC)
-    fields = {"available_from": begins, "available_until": ends}
-    shop = in_memory_release([CatalogItem("i0", **fields), CatalogItem("i1")], np.ones((2, 2), np.float32))
+    limited = CatalogItem("i0", available_from=begins, available_until=ends)
+    shop = in_memory_release([limited, CatalogItem("i1")], np.ones((2, 2), np.float32))
     view = view_of(shop, [item("as text", available_from="2004-02-29T13:00:00.001+01:00"), item("none")])
     begins_ms = 1_078_056_000_001
     assert view.available_from_ms.tolist() == [begins_ms, ALWAYS_MS, begins_ms, ALWAYS_MS]

@@ -248,7 +248,8 @@ def test_the_query_tower_reads_the_latest_of_the_history_and_no_more_than_it_can
         def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
             lengths.append(len(history))
             assert len(event_types) == len(history)
-            return history[-1]
+            latest: Floats = history[-1]
+            return latest
 
     lengths: list[int] = []
     vectors = np.eye(6, dtype=np.float32)

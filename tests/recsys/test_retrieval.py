@@ -16,7 +16,7 @@ def test_each_row_comes_once_in_the_order_of_first_appearance_with_all_its_sourc
     found: list[tuple[SourceName, list[int]]],
 ) -> None:
     rows, sources = merge([Found(source, np.array(rows, dtype=np.int64)) for source, rows in found])
-    assert (rows.dtype, sources.dtype) == (np.int64, np.int64)
+    assert rows.dtype == sources.dtype == np.dtype(np.int64)
     assert rows.tolist() == list(dict.fromkeys(row for _, brought in found for row in brought))
     for row, bits in zip(rows.tolist(), sources.tolist(), strict=True):
         brought_by = {source for source, brought in found if row in brought}

@@ -111,7 +111,7 @@ def random_world(
     everything = [item_id_of(number) for number in range(n_items + n_live + 3)]
 
     def some(most: int) -> list[str]:
-        return rng.choice(everything, int(rng.integers(0, most + 1))).tolist()
+        return [everything[at] for at in rng.integers(0, len(everything), int(rng.integers(0, most + 1)))]
 
     stored, session, excluded, blocked = some(8), some(4), some(4), some(3)
     store = FlakyStore()

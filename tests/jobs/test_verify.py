@@ -1,0 +1,78 @@
+"""What keeps a release from being published."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from jobs.bootstrap import catalog_of, releases_of
+from jobs.verify import gate_problems, index_recall
+from recsys.index.exact import ExactIndex
+from recsys.live import view_of
+from recsys.workspace import GateConfig, Workspace
+
+
+def figures(
+    served: float = 0.06, popularity: float = 0.02, *, n_users: int = 500, n_items: int = 1000, recall: float = 1.0
+) -> dict[str, Any]:
+    of_users = {"served": {"ndcg@10": {"value": served}}, "popularity": {"ndcg@10": {"value": popularity}}}
+    return {"n_items": n_items, "n_users": n_users, "index_recall@100": recall, **of_users}
+
+
+def test_a_good_release_has_no_problems() -> None:
+    assert gate_problems(figures(), None, GateConfig()) == ()
+    assert gate_problems(figures(), figures(), GateConfig()) == ()
+
+
+def test_it_must_not_serve_worse_than_popularity() -> None:
+    assert gate_problems(figures(0.02, 0.02), None, GateConfig()) == ()
+    (problem,) = gate_problems(figures(0.0199, 0.02), None, GateConfig())
+    assert problem == "served NDCG@10 0.0199 is not above popularity's 0.0200"
+    assert gate_problems(figures(0.0199, 0.02), None, GateConfig(min_lift_over_popularity=0.0)) == ()
+    assert gate_problems(figures(0.06, 0.02), None, GateConfig(min_lift_over_popularity=3.1))
+
+
+def test_it_must_not_serve_much_worse_than_the_current_release() -> None:
+    # A loss of 10 % of .06 is .054.
+    assert gate_problems(figures(0.0541), figures(0.06), GateConfig(max_loss=0.1)) == ()
+    (problem,) = gate_problems(figures(0.0539), figures(0.06), GateConfig(max_loss=0.1))
+    assert problem == "served NDCG@10 0.0539 fell by more than 10% from 0.0600"
+
+
+def test_with_few_test_users_a_low_ndcg_is_chance_and_holds_nothing_up() -> None:
+    few = figures(0.0, 0.5, n_users=99)
+    assert gate_problems(few, figures(0.9), GateConfig(min_users=100)) == ()
+    assert len(gate_problems(few, figures(0.9), GateConfig(min_users=99))) == 2
+    nobody = {**figures(n_users=0), "served": {}, "popularity": {}}
+    assert gate_problems(nobody, figures(), GateConfig(min_users=0)) == ()
+
+
+def test_a_catalogue_that_lost_half_its_items_is_held_up_however_few_users_there_are() -> None:
+    assert gate_problems(figures(n_items=500), figures(n_items=1000), GateConfig()) == ()
+    (problem,) = gate_problems(figures(n_items=499, n_users=0), figures(n_items=1000), GateConfig())
+    assert problem == "the catalogue has 499 items, and the current release has 1,000"
+    assert gate_problems(figures(n_items=0, n_users=0), figures(n_items=1000), GateConfig(max_shrink=1.0)) == ()
+
+
+def test_an_index_that_misses_neighbours_is_held_up() -> None:
+    (problem,) = gate_problems(figures(recall=0.949), None, GateConfig())
+    assert problem == "index recall@100 is 0.9490, below 0.95"
+
+
+def test_the_recall_of_an_index_is_measured_against_exact_search(released: Workspace) -> None:
+    release_id = releases_of(released).current()
+    assert release_id is not None
+    release = catalog_of(released, release_id).release
+    assert index_recall(view_of(release)) == 1.0
+
+    class EveryOther(ExactIndex):
+        def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            rows, similarities = super().search(queries, k)
+            return rows[:, ::2], similarities[:, ::2]
+
+    half_blind = replace(release, index=EveryOther(release.item_vectors))
+    assert index_recall(view_of(half_blind)) == pytest.approx(0.5)
