@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,17 +20,17 @@ CONNECT_TIMEOUT_S = 3.0
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """transformers without its progress bars and load reports, for as long as this lasts."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -47,6 +48,9 @@ def weights_by_name(spec: str, *, bring: str, local: bool = False) -> Iterator[N
     offline_before = constants.HF_HUB_OFFLINE
     # The hub client retries for minutes on a network that swallows packets; its offline switch is this constant.
     constants.HF_HUB_OFFLINE = offline_before or local or not hub_answers()
+    # What they log on the way to an exception, the exception says too.
+    logged_before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
         yield
     except (OSError, RuntimeError, ValueError, ImportError) as error:
@@ -55,6 +59,7 @@ def weights_by_name(spec: str, *, bring: str, local: bool = False) -> Iterator[N
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsUnavailable(f"the weights of {spec} cannot be had here ({where}: {reason}). {bring}") from error
     finally:
+        logging.disable(logged_before)
         constants.HF_HUB_OFFLINE = offline_before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from jobs.progress import console, errors
+from jobs.progress import errors
 from recsys.errors import RecsysError
 from recsys.workspace import Workspace
 
@@ -32,6 +31,7 @@ WorkspaceDir = Annotated[Path, typer.Option("--workspace", help="Folder with rec
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Store URL; default: [serving] store_url.")]
 HERE = Path(".")
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
 Result = tuple[dict[str, Any], int]
 """What a job found (JSON values), and its exit code."""
@@ -46,6 +46,9 @@ def _run(job: Callable[[], Result], json_file: Path | None) -> None:
     except RecsysError as error:
         errors.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
         result, exit_code = {"error": str(error)}, error.exit_code
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on where it stopped")
+        raise typer.Exit(INTERRUPTED) from None
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     raise typer.Exit(exit_code)
@@ -117,7 +120,7 @@ def release_build(
 
 @release_app.command("publish")
 def release_publish(
-    release_id: Annotated[str, typer.Argument(help="Id, or its first characters; default: the last built.")] = "",
+    release_id: Annotated[str, typer.Argument(help="Id, or its first characters; default: the last of the list.")] = "",
     workspace: WorkspaceDir = HERE,
     json_file: JsonFile = None,
 ) -> None:
@@ -199,8 +202,4 @@ def demo(
 
 def main() -> None:
     """The entry point that the package installs."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on where it stopped")
-        sys.exit(130)
+    app()

@@ -47,7 +47,7 @@ def report(built: BuiltRelease) -> dict[str, Any]:
 
 
 def publish_job(workspace: Workspace, release_id: str) -> tuple[dict[str, Any], int]:
-    """Make a release current after its gate; by its first characters, or the one that was built last."""
+    """Make a release current after its gate; by its first characters, or the last of the list."""
     store = releases_of(workspace)
     chosen = _chosen(store.list(), release_id)
     manifest = store.manifest(chosen)

@@ -74,7 +74,7 @@ def encode_object(value: Mapping[str, Any]) -> str | None:
 
 def _refuse_not_finite(value: Any, column: str, depth: int = 0) -> None:
     if depth > MAX_NESTING:
-        raise RowRefused("too_long", column, f"{column} is nested more than {MAX_NESTING} deep")
+        raise RowRefused("wrong_type", column, f"{column} is nested more than {MAX_NESTING} deep")
     if isinstance(value, float):
         if not math.isfinite(value):
             raise RowRefused("not_finite", column, f"{column} holds NaN or infinity", value=value)

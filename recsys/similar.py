@@ -40,7 +40,7 @@ class SimilarConfig(Config):
     """
 
     quota: Annotated[int, Field(gt=0)] = 300
-    max_scanned_items: Annotated[int, Field(ge=0)] = 200_000
+    max_scanned_items: Annotated[int, Field(ge=0)] = 50_000
 
 
 def similar(

@@ -16,6 +16,7 @@ from serving.feature_cache import KnownStates, VectorCache, with_caches
 from serving.releases import Releases
 from serving.service import Service
 from serving.settings import Settings
+from serving.store_guard import GuardedStore
 from serving.telemetry import Telemetry
 from serving.work import Work
 
@@ -54,6 +55,7 @@ def service_over(
     cache, limits = settings.serving.cache, settings.serving.limits
     query_vectors = VectorCache("query_vector", cache.query_vectors, telemetry)
     content_vectors = VectorCache("content_vector", cache.content_vectors, telemetry)
+    store = GuardedStore(store)
 
     def load_cached(release_id: str) -> LoadedRelease:
         return with_caches(load(release_id), query_vectors, content_vectors)

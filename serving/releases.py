@@ -127,12 +127,27 @@ class Releases:
                 release = self._load(release_id)
                 self.check(view_of(release))
             except Exception as error:  # whatever is wrong with it, the old release goes on
-                if not self._refused_lately(release_id):
-                    self._refuse(release_id, error)
-                return False
+                if self._refused_lately(release_id):
+                    return False
+                self._refuse(release_id, error)
+                return self._held.default is None and self._fall_back()
             self._refused = None
             self._swap(release)
             return True
+
+    def _fall_back(self) -> bool:
+        """Serve the release before the current one, which a process that has just started does not hold."""
+        try:
+            release_id = self._release_store.previous()
+            if release_id is None:
+                return False
+            release = self._load(release_id)
+            self.check(view_of(release))
+        except Exception as error:  # both are unusable
+            log(logging.ERROR, "the release before it is unusable too", why=f"{type(error).__name__}: {error}")
+            return False
+        self._swap(release)
+        return True
 
     def check(self, view: CatalogView) -> None:
         """Answer two queries with it, which also warms it. Raises CorruptArtifact when it cannot."""

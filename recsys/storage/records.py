@@ -70,15 +70,22 @@ def _decoded(decoder: msgspec.msgpack.Decoder[_Record], packed: bytes) -> _Recor
     try:
         return decoder.decode(packed)
     except msgspec.MsgspecError as error:
-        raise StoreUnavailable(
-            f"a record in the store cannot be read ({error}): another program or version wrote it; "
-            "use a store (or a redis namespace) of its own for this version"
-        ) from None
+        raise _unreadable(error) from None
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = msgspec.json.decode(data)
+    try:
+        value: dict[str, Any] = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _unreadable(error) from None
     return value
+
+
+def _unreadable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"a record in the store cannot be read ({error}): another program or version wrote it; "
+        "use a store (or a redis namespace) of its own for this version"
+    )
 
 
 def pack_interaction(event: Interaction) -> bytes:

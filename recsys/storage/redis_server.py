@@ -43,7 +43,7 @@ class PrivateRedis:
         Args:
             directory: where its data and `redis.log` go; made where absent.
             port: a loopback port; a free one by default.
-            append_only: keep every write in a file, fsynced each second, so that a restart finds all.
+            append_only: keep every write in a file, fsynced before it is acknowledged, so that a restart finds all.
 
         Raises:
             EnvironmentProblem: there is no redis-server here.
@@ -120,6 +120,8 @@ class PrivateRedis:
     def _command(self, port: int) -> list[str]:
         command = [str(self._binary), "--port", str(port), "--bind", _HOST, "--dir", str(self._directory.resolve())]
         command += ["--save", "", "--appendonly", "yes" if self._append_only else "no"]
+        # "everysec" puts writes off by up to two seconds while an fsync is under way, and a kill then loses them.
+        command += ["--appendfsync", "always"]
         command += ["--logfile", "redis.log", "--daemonize", "no"]
         setpriv = shutil.which("setpriv")
         # The server ends with us, even when we are killed. The kernel watches the thread that started it.

@@ -10,9 +10,10 @@ The keys, each after `NAME:` (`recsys:` by default):
 A write reads the states it changes, merges here, and hands the results to one Lua script, which stores all of them
 or, when somebody changed one of them meanwhile, none; then it is tried again on the new states.
 
-What an acknowledged event survives is the server's setting: `appendonly yes` for a crash, `appendfsync always` for a
-power cut too. `maxmemory-policy` must be `noeviction`: this is a store, not a cache. One server (with replicas), not
-Redis Cluster: the script's keys live in several slots.
+What an acknowledged event survives is the server's setting: with `appendonly yes` and `appendfsync always`, a crash and
+a power cut; with `appendfsync everysec`, all but the last two seconds of either. `maxmemory-policy` must be
+`noeviction`: this is a store, not a cache. One server (with replicas), not Redis Cluster: the script's keys live in
+several slots.
 """
 
 from __future__ import annotations
@@ -113,10 +114,12 @@ class RedisStore:
 
     def _written_since(self, version: int) -> tuple[int, list[tuple[bytes, float]]]:
         def ask(client: Any) -> list[Any]:
-            moment = client.pipeline(transaction=True)
-            moment.zrange(self._items_order, -1, -1, withscores=True)
-            moment.zrangebyscore(self._items_order, f"({version}", "+inf", withscores=True)
-            return list(moment.execute())
+            # The version first: an item written between the two is then read again, and none is left out. No
+            # transaction, for a full Redis refuses even the reads in one.
+            together = client.pipeline(transaction=False)
+            together.zrange(self._items_order, -1, -1, withscores=True)
+            together.zrangebyscore(self._items_order, f"({version}", "+inf", withscores=True)
+            return list(together.execute())
 
         last, written = self._redis.read(ask)
         now = int(last[0][1]) if last else 0
@@ -198,10 +201,11 @@ class RedisStore:
         return self._pages(stream, log_id, position_in(after, log_id, "0-0"), unpack)
 
     def _ask_log_id(self, client: Any) -> str:
-        together = client.pipeline(transaction=False)
-        together.setnx(self._log_id, secrets.token_hex(8))
-        together.get(self._log_id)
-        return str(together.execute()[1].decode())
+        log_id = client.get(self._log_id)
+        if log_id is None:  # asked first, for a full Redis refuses to set what is there already
+            client.setnx(self._log_id, secrets.token_hex(8))
+            log_id = client.get(self._log_id)
+        return str(log_id.decode())
 
     def _pages(
         self, stream: bytes, log_id: str, last: str, unpack: Callable[[bytes], _Record]

@@ -31,7 +31,7 @@ from recsys.storage.atomic import (
 _MANIFEST = "manifest.json"
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _MAX_POINTER_BYTES = 256
-_REPUBLISH = "run `recsys release publish RELEASE`, one of `recsys release list`"
+_MEND_POINTER = "write the id of a release into it: the name of one of the folders beside it"
 
 
 def _utc_now() -> datetime:
@@ -85,7 +85,7 @@ class LocalReleaseStore:
         except ValidationError as error:
             raise CorruptArtifact(f"{path} is no manifest ({error}); run `recsys release build` again") from None
         if not release_id == manifest.release_id == release_id_of(manifest.files):
-            raise CorruptArtifact(f"{path} is not the manifest of release {release_id}; run `recsys release build` again")
+            raise CorruptArtifact(f"{path} is another release's manifest; run `recsys release build` again")
         return manifest
 
     def open(self, manifest: ReleaseManifest, name: str, *, verify: bool = True) -> Path:
@@ -121,9 +121,9 @@ class LocalReleaseStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise CorruptArtifact(f"{path} cannot be read ({error}); {_REPUBLISH}") from None
+            raise CorruptArtifact(f"{path} cannot be read ({error}); {_MEND_POINTER}") from None
         if name and not _ID.fullmatch(name):
-            raise CorruptArtifact(f"{path} names no release; {_REPUBLISH}")
+            raise CorruptArtifact(f"{path} names no release; {_MEND_POINTER}")
         return name or None
 
     def previous(self) -> str | None:

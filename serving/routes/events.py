@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -45,7 +46,7 @@ def take(service: Service, body: bytes, now: datetime) -> EventBatchReply:
         TooLarge: more events than one batch may have.
         StoreUnavailable: nothing is acknowledged; the same batch may be sent again.
     """
-    raw_events = decode(_BATCH, body).events
+    raw_events = _events_of(body)
     most = service.settings.serving.limits.max_events
     if len(raw_events) > most:
         raise TooLarge(f"{len(raw_events)} events; a batch has at most {most}", field="/events")
@@ -60,6 +61,31 @@ def take(service: Service, body: bytes, now: datetime) -> EventBatchReply:
         EventStatusReply(next(written), each.event_id) if isinstance(each, Interaction) else each for each in judged
     ]
     return _reply(service, statuses, interactions)
+
+
+def _events_of(body: bytes) -> list[msgspec.Raw]:
+    """The batch's events, not yet looked at.
+
+    A lone surrogate ("\\ud83d", half of an emoji that a phone cut in two) or a NaN makes the whole body unreadable to
+    the fast parser; the lenient one takes it apart, so that the event which holds it is refused alone.
+    """
+    try:
+        return decode(_BATCH, body).events
+    except InvalidRequest:
+        events = _taken_apart(body)
+        if events is None:
+            raise
+        return events
+
+
+def _taken_apart(body: bytes) -> list[msgspec.Raw] | None:
+    try:
+        batch = json.loads(body.decode())
+        if not isinstance(batch, dict) or batch.keys() != {"events"} or not isinstance(batch["events"], list):
+            return None
+        return [msgspec.Raw(json.dumps(event).encode()) for event in batch["events"]]
+    except (ValueError, RecursionError):
+        return None
 
 
 def judge(raw: msgspec.Raw, now: datetime) -> Interaction | EventStatusReply:

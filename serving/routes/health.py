@@ -47,7 +47,9 @@ def _health(service: Service) -> HealthReply:
     view = releases.view
     if view is None:
         refused = f" (release {releases.refused} was refused: see the log)" if releases.refused else ""
-        return HealthReply("not_ready", reasons=(f"no release is published: run `recsys release build --publish`{refused}",))
+        return HealthReply(
+            "not_ready", reasons=(f"no release is published: run `recsys release build --publish`{refused}",)
+        )
     try:
         releases.check(view)
     except Exception as error:  # whatever it is, traffic should go elsewhere

@@ -10,6 +10,7 @@ of it. It reads one order a line and answers each with one line:
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -20,12 +21,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = frozenset({"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.chmod"})
 JOBS = ("validate", "embed", "train", "release", "export", "refresh")
 TOO_LONG_S = 120
+IMPORTED_LATE = (
+    "jobs.refresh",
+    "torch.onnx._internal.torchscript_exporter.utils",
+    "torch.utils.tensorboard",
+    "torchrec.distributed.planner.shard_estimators",
+)
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,8 @@ def forked_jobs() -> Iterator[Jobs]:
 
 def serve() -> None:
     """Import everything, then fork for each order."""
-    import torch.utils.tensorboard
-    import torchrec.distributed.planner.shard_estimators
-    from torch.onnx._internal.torchscript_exporter import utils
-
-    import jobs.refresh
-
-    assert torchrec and utils and jobs and torch
+    for module in IMPORTED_LATE:
+        importlib.import_module(module)
     # Nothing may compute here: threads of a pool would be missing in the forks. Those that pyarrow's allocator and
     # onnxruntime start when imported sleep, and hold no lock that a fork would need.
     for line in sys.stdin:

@@ -23,12 +23,13 @@ from jobs.bootstrap import releases_of, store_of
 from recsys.manifest import sha256_file
 from recsys.workspace import Workspace
 from tests.integration.killing import JOBS, Ended, Jobs, Order, forked_jobs
-from tests.worlds.checkerboard import World, item_id, next_items
-from tests.worlds.workspaces import NOW, add_item, post, write_workspace
+from tests.worlds.checkerboard import item_id, next_items, user_id
+from tests.worlds.workspaces import N_ITEMS, N_USERS, NOW, add_item, post, write_workspace
 
 pytestmark = pytest.mark.slow
 # Not what a job makes: logs for TensorBoard, the times at which releases were put, the store (compared by its answers).
 NOT_COMPARED = ("runs/", "releases/history.jsonl", "store.sqlite3", "recsys.toml", "data/images/")
+USERS = [*map(user_id, range(N_USERS)), "morning-0", "evening-0", "evening-11"]
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ def forks() -> Iterator[Jobs]:
 def undisturbed(forks: Jobs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Undisturbed]:
     """All jobs one after the other, each from the folder that the last one left."""
     base = tmp_path_factory.mktemp("undisturbed")
-    workspace, world = write_workspace(base / "work")
+    workspace, _ = write_workspace(base / "work")
     runs = {}
     for job in JOBS:
-        prepare(job, workspace, world)
+        prepare(job, workspace)
         before = base / f"before-{job}"
         shutil.copytree(workspace.root, before)
         ended = forks.run(Order(job, str(workspace.root)))
-        runs[job] = Undisturbed(before, state_of(workspace, world), ended)
+        runs[job] = Undisturbed(before, state_of(workspace), ended)
     return runs
 
 
-def prepare(job: str, workspace: Workspace, world: World) -> None:
+def prepare(job: str, workspace: Workspace) -> None:
     """What happens in the world between two jobs: events come in, and before the nightly run also a new item."""
     if job == "export":
         post(workspace, visits("morning", 3), NOW - timedelta(hours=9))
@@ -72,16 +73,15 @@ def prepare(job: str, workspace: Workspace, world: World) -> None:
 
 def visits(when: str, n_users: int) -> list[tuple[str, str]]:
     starts = [(f"{when}-{user}", item_id(user)) for user in range(n_users)]
-    return [(user, item) for user, start in starts for item in [start, *next_items([start], n_items=60, k=14)]]
+    return [(user, item) for user, start in starts for item in [start, *next_items([start], n_items=N_ITEMS, k=14)]]
 
 
-def state_of(workspace: Workspace, world: World) -> dict[str, Any]:
+def state_of(workspace: Workspace) -> dict[str, Any]:
     """Everything that jobs make: the bytes of files, the releases and their pointer, and what the store answers."""
     root = workspace.root
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     releases, store = releases_of(workspace), store_of(workspace)
-    users = [*world.sequences.user_ids, "morning-0", "evening-0", "evening-11"]
-    states = {user: store.user_state(user) for user in users}
+    states = {user: store.user_state(user) for user in USERS}
     n_events = sum(1 for _ in store.read())
     store.close()
     return {
@@ -101,7 +101,6 @@ def test_killed_anywhere_a_job_ends_as_if_it_had_not_been(
     n_points, seed = request.config.getoption("--kill-points"), request.config.getoption("--kill-seed")
     rng = np.random.default_rng([seed, JOBS.index(job)])
     run = undisturbed[job]
-    world_of_the_run = write_workspace(tmp_path / "world")[1]
     n_killed = 0
     for point in range(n_points):
         root = tmp_path / f"point-{point}"
@@ -109,7 +108,7 @@ def test_killed_anywhere_a_job_ends_as_if_it_had_not_been(
         order = at_random(job, root, run.ended, rng, by_clock=point % 2 == 1)
         n_killed += forks.run(order).killed
         again = forks.run(Order(job, str(root)))
-        different = differences(state_of(Workspace.open(root), world_of_the_run), run.left)
+        different = differences(state_of(Workspace.open(root)), run.left)
         assert not different, f"after {order} these differ from an undisturbed run: {different}"
         if job in ("release", "refresh"):
             assert again.result[0]["release"] == run.ended.result[0]["release"]
@@ -132,14 +131,13 @@ def test_a_night_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     forks: Jobs, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     run = undisturbed["refresh"]
-    world = write_workspace(tmp_path / "world")[1]
     root = tmp_path / "work"
     shutil.copytree(run.before, root)
     assert run.ended.steps is not None
     killed = [forks.run(Order("refresh", str(root), kill_at_step=step)).killed for step in (90, 180, 270, 90)]
     assert all(killed)
     forks.run(Order("refresh", str(root)))
-    assert not differences(state_of(Workspace.open(root), world), run.left)
+    assert not differences(state_of(Workspace.open(root)), run.left)
 
 
 def test_the_undisturbed_runs_did_what_they_are_for(undisturbed: dict[str, Undisturbed]) -> None:

@@ -33,8 +33,13 @@ def test_a_log_has_one_line_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1000/1000" in text
 
 
-def test_a_job_that_fails_shows_its_error_and_no_more_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="broken"), progress_bar("embed text") as bar:
+def fail_half_way() -> None:
+    with progress_bar("embed text") as bar:
         bar(1, 2)
         raise ValueError("broken")
-    assert shown(monkeypatch, is_terminal=False)
+
+
+def test_a_job_that_fails_ends_its_bar_and_the_next_one_can_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="broken"):
+        fail_half_way()
+    assert "1000/1000" in shown(monkeypatch, is_terminal=False)

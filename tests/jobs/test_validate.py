@@ -92,9 +92,9 @@ def test_a_file_that_is_missing_is_one_clear_error_and_the_old_dataset_stays(wor
     assert load_dataset(workspace).key == before
 
 
-def test_the_text_encoders_unknown_words_are_counted_where_it_can_be_told(workspace: Workspace) -> None:
-    config = workspace.config.model_copy(
-        update={"encoders": workspace.config.encoders.model_copy(update={"text": "transformers:/nowhere"})}
-    )
-    result, exit_code = validate_job(Workspace(workspace.root, config), now=NOW)
+def test_an_encoder_that_cannot_be_had_here_keeps_nobody_from_validating(tmp_path: Path) -> None:
+    workspace, _ = write_workspace(tmp_path, n_items=8, n_users=6)
+    encoders = workspace.config.encoders.model_copy(update={"text": "no such encoder"})
+    workspace = Workspace(workspace.root, workspace.config.model_copy(update={"encoders": encoders}))
+    result, exit_code = validate_job(workspace, now=NOW)
     assert (exit_code, result["unknown_token_share"]) == (0, None)

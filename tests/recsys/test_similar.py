@@ -78,12 +78,12 @@ def test_a_newcomer_is_found_from_its_family_and_finds_it() -> None:
 
 
 def test_the_value_is_the_mean_cosine_over_what_both_have() -> None:
-    """Item vectors, pictures and words, each with a cosine of its own; the third item has no picture."""
+    """Item vectors, pictures and words, each with a cosine of its own; the third item's picture is masked."""
     shop = in_memory_release(
         [CatalogItem(f"i{row}") for row in range(4)],
         2 * of_lengths([1, 0], [0.8, 0.6], [0, 1], [1, 0]),
         modalities=(
-            Modality("image", space("image", 2).space_id, of_lengths([1, 0], [0, 1], [0, 0], [0.6, 0.8]),
+            Modality("image", space("image", 2).space_id, of_lengths([1, 0], [0, 1], [1, 0], [0.6, 0.8]),
                      np.array([True, True, False, True])),
             Modality("text", space("text", 2).space_id, of_lengths([0, 1], [0, 1], [0.6, 0.8], [1, 0]),
                      np.ones(4, np.bool_)),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -125,3 +126,32 @@ def test_what_is_no_batch_is_refused(client: TestClient, body: Any) -> None:
 
 def test_an_empty_batch_is_taken(client: TestClient) -> None:
     assert send(client)["statuses"] == []
+
+
+@pytest.mark.parametrize("broken", [r'"\ud83d"', r'{"\udc00": 1}', "NaN", "-Infinity", "1e999"])
+def test_what_only_some_json_parsers_take_costs_one_event_and_not_the_batch(client: TestClient, broken: str) -> None:
+    events = [json.dumps(event("u", f"a{number}", context={"query": "BROKEN"})) for number in range(3)]
+    events[1] = events[1].replace('"BROKEN"', broken)
+    body = f'{{"events": [{", ".join(events)}]}}'
+    reply = client.post("/v1/events:batch", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 202
+    assert statuses(reply.json()) == ["accepted", "rejected", "accepted"]
+
+
+@pytest.mark.parametrize(
+    "body", [r'{"events": {"\ud800": 1}}', r'{"events": "\ud800"}', r'{"events": [], "a": NaN}', "NaN"]
+)
+def test_what_is_no_batch_to_any_parser_is_refused_whole(client: TestClient, body: str) -> None:
+    refused(client.post("/v1/events:batch", content=body, headers={"content-type": "application/json"}), 422)
+
+
+def test_an_event_nested_so_deep_that_a_job_could_not_read_the_log_is_rejected(
+    client: TestClient, store: FlakyStore
+) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    reply = send(client, event("u", "a1"), event("u", "a2", context=deep), event("u", "a3", context={"a": {"b": []}}))
+    assert statuses(reply) == ["accepted", "rejected", "accepted"]
+    assert "nested" in reply["statuses"][1]["reason"]
+    assert len(list(store.read())) == 2

@@ -16,7 +16,7 @@ def test_without_a_release_the_process_lives_and_is_not_ready(serve: Serve, shel
     client = serve()
     assert client.get("/healthz").status_code == 200
     response = client.get("/readyz")
-    assert "recsys release publish" in refused(response, 503)["detail"]
+    assert "recsys release build --publish" in refused(response, 503)["detail"]
     assert response.headers["retry-after"]
 
 

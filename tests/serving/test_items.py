@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from recsys.errors import StoreUnavailable
 from tests.serving.asking import event, ids, recommend, refused, send, soon
 from tests.serving.conftest import Serve
 from tests.serving.world import FamilyNames, FlakyStore, Shelf, release
@@ -163,3 +164,22 @@ def test_one_more_new_item_projects_that_one_alone(client: TestClient, shelf: Sh
     upsert(client, "new-2", title="alpha")
     assert tower.n_calls == 6
     assert "new-2" not in gamma_slate(client)
+
+
+def test_attributes_nested_too_deep_are_refused(client: TestClient) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    refused(client.post("/v1/items", json={"item_id": "new", "title": "gamma", "attributes": deep}), 422)
+
+
+def test_an_item_that_was_written_but_not_read_back_is_not_said_to_be_shown(
+    client: TestClient, store: FlakyStore
+) -> None:
+    def hangs(version: int) -> Any:
+        raise StoreUnavailable("a record in the store cannot be read")
+
+    store.items_since = hangs  # type: ignore[method-assign]
+    reply = upsert(client, "new", title="gamma")
+    assert not reply["recommendable"]
+    assert "read back" in reply["reasons"][0]

@@ -127,6 +127,17 @@ def test_a_service_that_starts_on_a_corrupt_release_lives_and_says_so(serve: Ser
     assert recommend(client)["degraded"] == ["release"]
 
 
+def test_a_service_that_starts_on_a_corrupt_release_serves_the_one_before(serve: Serve, shelf: Shelf) -> None:
+    shelf.releases["broken"] = None
+    shelf.pointer, shelf.before = "broken", "r1"
+    client = serve(retry_refused_release_s=0.1)
+    assert recommend(client)["release"] == "r1"
+    assert client.get("/readyz").json()["status"] == "degraded"
+    shelf.releases["broken"] = release("broken")
+    soon(lambda: recommend(client)["release"] == "broken")
+    assert client.get("/readyz").json()["status"] == "ready"
+
+
 def test_upserts_that_cannot_be_read_for_too_long_are_said(serve: Serve, store: FlakyStore) -> None:
     client = serve(stale_after_s=0.2)
     assert recommend(client)["degraded"] == []

@@ -57,3 +57,8 @@ def test_without_a_release_it_says_so(serve: Serve, shelf: Shelf) -> None:
 )
 def test_a_wrong_parameter_is_named(client: TestClient, path: str, field: str) -> None:
     assert refused(client.get(path), 422)["field"] == field
+
+
+@pytest.mark.parametrize("limit", ["000000500999", "000000001" + "0" * 5000, "9" * 5000, "²", " 5", "+5", "5_0"])
+def test_a_limit_that_only_begins_like_one_is_refused(client: TestClient, limit: str) -> None:
+    refused(client.get("/v1/similar", params={"item_id": "b4", "limit": limit}), 422)

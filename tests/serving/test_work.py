@@ -62,6 +62,8 @@ def test_a_full_service_answers_429_with_a_time_to_come_back(serve: Serve, store
     assert entered.wait(5)
     response = client.post("/v1/recommendations", json={"user_id": "u"})
     refused(response, 429)
+    unread = client.post("/v1/recommendations", content=b"never read", headers={"content-type": "text/plain"})
+    refused(unread, 429)
     assert int(response.headers["retry-after"]) >= 1
     assert client.get("/healthz").status_code == 200
     gate.set()

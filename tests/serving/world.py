@@ -29,11 +29,15 @@ class Shelf:
     releases: dict[str, LoadedRelease | None] = field(default_factory=lambda: {"r1": release()})
     pointer: str | None = "r1"
     pointer_is_broken: bool = False
+    before: str | None = None
 
     def current(self) -> str | None:
         if self.pointer_is_broken:
             raise CorruptArtifact("releases/current names no release")
         return self.pointer
+
+    def previous(self) -> str | None:
+        return self.before
 
     def load(self, release_id: str) -> LoadedRelease:
         found = self.releases[release_id]

@@ -40,7 +40,7 @@ n_blocks = 1
 
 [training]
 batch_tokens = 1024
-max_tokens = 24000
+max_tokens = {max_tokens}
 learning_rate = 0.01
 warmup_steps = 5
 n_evaluations = 4
@@ -53,12 +53,17 @@ n_bootstrap = 100
 
 
 def write_workspace(
-    root: Path, *, n_items: int = N_ITEMS, n_users: int = N_USERS, more: str = "", seed: int = 0
+    root: Path,
+    *,
+    n_items: int = N_ITEMS,
+    n_users: int = N_USERS,
+    more: str = "",
+    max_tokens: int = 24_000,
 ) -> tuple[Workspace, World]:
-    """A workspace with profiles and nothing run; `more` is added to its recsys.toml."""
+    """A workspace with profiles and nothing run; `more` is added to its recsys.toml, which ends with [evaluation]."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / CONFIG_NAME).write_text(f"{CONFIG}\n{more}", encoding="utf-8")
-    world = write_world(root / "data", n_items=n_items, n_users=n_users, seed=seed, profiles=True)
+    (root / CONFIG_NAME).write_text(f"{CONFIG.format(max_tokens=max_tokens)}\n{more}", encoding="utf-8")
+    world = write_world(root / "data", n_items=n_items, n_users=n_users, profiles=True)
     return Workspace.open(root), world
 
 

@@ -41,7 +41,7 @@ def as_float(name: str, axis: str | None = None) -> list[Any]:
 
 
 def query_tower(folder: Path, *, profiles: bool = False) -> Path:
-    """query = sum over the history of (1 + event type) * vector + length [+ mask * sum of the profile]."""
+    """query = sum over the history of (1 + event type) * vector + length [+ mask * (1 + sum of the profile)]."""
     inputs: dict[str, tuple[Any, Any]] = {
         "history": (TensorProto.FLOAT, ["B", "T", D]),
         "event_types": (TensorProto.INT64, ["B", "T"]),
@@ -61,7 +61,8 @@ def query_tower(folder: Path, *, profiles: bool = False) -> Path:
             *as_float("user_text_mask", "one"),
             helper.make_node("Mul", ["user_text", "user_text_mask_f"], ["told"]),
             helper.make_node("ReduceSum", ["told", "one"], ["of_profile"], keepdims=1),
-            helper.make_node("Add", ["behaviour", "of_profile"], ["query"]),
+            helper.make_node("Add", ["behaviour", "of_profile"], ["with_profile"]),
+            helper.make_node("Add", ["with_profile", "user_text_mask_f"], ["query"]),
         ]
     return write(folder / "query_tower.onnx", nodes, inputs, "query")
 
@@ -107,7 +108,7 @@ def test_an_empty_history_is_one_row_of_zeros_of_length_0(tmp_path: Path) -> Non
 def test_a_profile_counts_and_without_one_it_is_masked(tmp_path: Path) -> None:
     tower = OnnxQueryTower(query_tower(tmp_path, profiles=True))
     nothing, no_types = np.empty((0, D), np.float32), np.empty(0, np.int64)
-    assert tower.encode(nothing, no_types, np.array([5, 7], np.float32)).tolist() == [12, 12, 12]
+    assert tower.encode(nothing, no_types, np.array([5, 7], np.float32)).tolist() == [13, 13, 13]
     assert tower.encode(nothing, no_types).tolist() == [0, 0, 0]
 
 

@@ -183,3 +183,47 @@ def test_an_accepted_event_is_remembered_for_long_but_not_for_ever(store: Store,
 def test_a_url_that_is_not_whole_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"write redis://"):
         open_store(url)
+
+
+def test_a_record_that_another_program_wrote_is_the_stores_fault_and_said_so(store: Store, admin: redis.Redis) -> None:
+    store.upsert_items([LiveItem("i1", {"title": "one"}, {}, {})])
+    admin.hset("recsys:items", "junk", b"junk")
+    admin.zadd("recsys:items:order", {"junk": 7})
+    with pytest.raises(StoreUnavailable, match="another program"):
+        store.items_since(0)
+    deep: dict[str, object] = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    store.upsert_items([LiveItem("junk", deep, {}, {})])
+    with pytest.raises(StoreUnavailable, match="another program"):
+        _read_at_depth(store, 300)
+    admin.xadd("recsys:log", {"r": b"junk"})
+    with pytest.raises(StoreUnavailable, match="another program"):
+        list(store.read())
+
+
+def _read_at_depth(store: Store, depth: int) -> None:
+    """As a caller that is itself many calls deep."""
+    if depth:
+        _read_at_depth(store, depth - 1)
+    else:
+        store.items_since(0)
+
+
+def test_an_item_whose_record_went_since_its_name_was_read_is_left_out(store: Store, admin: redis.Redis) -> None:
+    store.upsert_items([LiveItem("i1", {}, {}, {}), LiveItem("i2", {}, {}, {})])
+    admin.hdel("recsys:items", "i1")
+    version, items = store.items_since(0)
+    assert (version, [item.item_id for item in items]) == (2, ["i2"])
+
+
+def test_a_full_redis_still_answers_all_reads(store: Store, admin: redis.Redis) -> None:
+    store.append([event(1)])
+    store.upsert_items([LiveItem("i1", {}, {}, {})])
+    assert len(list(store.read())) == 1
+    admin.config_set("maxmemory", 1)
+    with pytest.raises(StoreUnavailable, match="raise maxmemory"):
+        store.append([event(2)])
+    assert [item.item_id for item in store.user_state("ann").history] == ["i1"]
+    assert [item.item_id for item in store.items_since(0)[1]] == ["i1"]
+    assert len(list(store.read())) == 1

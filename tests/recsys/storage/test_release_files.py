@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -179,3 +180,31 @@ def test_a_kill_while_publishing_leaves_the_old_release_or_the_new_and_the_right
         seen.add((store.current(), store.previous()))
         assert (store.current(), store.previous()) in {(second, first), (third, second)}
     assert len(seen) == 2
+
+
+def test_a_manifest_in_the_folder_of_another_release_is_refused(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    mine = put(store, tmp_path, index="faiss")
+    other = "b" * 64
+    shutil.copytree(tmp_path / "releases" / mine, tmp_path / "releases" / other)
+    with pytest.raises(CorruptArtifact, match="another release"):
+        store.manifest(other)
+
+
+@pytest.mark.parametrize("pointer", [b"\xff\xfe\x00", b"../../etc", b"x" * 5_000_000, b"\x00", b"a\nb"])
+def test_a_damaged_pointer_is_said_in_few_words_and_publishing_mends_it(tmp_path: Path, pointer: bytes) -> None:
+    store = store_in(tmp_path)
+    mine = put(store, tmp_path, index="faiss")
+    (tmp_path / "releases" / "current").write_bytes(pointer)
+    with pytest.raises(CorruptArtifact, match="current names no release") as raised:
+        store.current()
+    assert len(str(raised.value)) < 1000
+    store.publish(mine)
+    assert store.current() == mine
+    assert store.previous() is None
+
+
+def test_a_pointer_that_is_no_file_is_corrupt(tmp_path: Path) -> None:
+    (tmp_path / "releases" / "current").mkdir(parents=True)
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        store_in(tmp_path).current()
