@@ -176,11 +176,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Default: [serving] host.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: [serving] port; 0 takes a free one.")] = None,
     store: Annotated[str | None, typer.Option(help="sqlite:///path, redis://host:port/db or memory://.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: [serving] workers.")] = None,
 ) -> None:
     """Start the service on the current release, as a process of its own."""
     from jobs.serve import serve_job
 
-    _run(lambda: serve_job(workspace, host=host, port=port, store_url=store), None)
+    _run(lambda: serve_job(workspace, host=host, port=port, store_url=store, workers=workers), None)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from jobs.artifacts import Content, Dataset, Model, load_model
 from jobs.bootstrap import ADAPTERS, item_tower_of, releases_of
@@ -27,7 +28,7 @@ from jobs.progress import console, progress_bar
 from jobs.validate import validate_data
 from jobs.verify import Acceptance, gate_problems, verify
 from recsys.catalog import ITEM_FIELDS, category_matrix
-from recsys.errors import GateFailed, MissingArtifact, SpaceMismatch
+from recsys.errors import ArtifactError, GateFailed, MissingArtifact, SpaceMismatch
 from recsys.evaluation import make_split
 from recsys.events import hash64
 from recsys.features.blend import Blend
@@ -243,7 +244,7 @@ def put_release(
     manifest = _manifest(dataset, content, staging, n_dim=item_vectors.shape[1], acceptance=acceptance.as_json())
     releases_of(workspace).put(_files(staging), manifest)
     problems = gate_problems(
-        acceptance.as_json(), _current_acceptance(workspace, manifest.release_id), workspace.config.gate
+        acceptance.as_json(), current_acceptance(workspace, manifest.release_id), workspace.config.gate
     )
     return BuiltRelease(manifest.release_id, acceptance, problems, is_published=False)
 
@@ -256,10 +257,18 @@ def publish_release(workspace: Workspace, built: BuiltRelease) -> BuiltRelease:
     return BuiltRelease(built.release_id, built.acceptance, built.problems, is_published=True)
 
 
-def _current_acceptance(workspace: Workspace, release_id: str) -> Mapping[str, Any] | None:
+def current_acceptance(workspace: Workspace, release_id: str) -> Mapping[str, Any] | None:
+    """Figures of the release that `release_id` would replace; None when there is none, or it can no longer be read:
+    a damaged release must not keep a good one out."""
     store = releases_of(workspace)
-    current = store.current()
-    return None if current in (None, release_id) else store.manifest(str(current)).acceptance
+    try:
+        current = store.current()
+        return None if current in (None, release_id) else store.manifest(str(current)).acceptance
+    except ArtifactError as error:
+        console.print(
+            f"  [yellow]the current release cannot be read, and is not compared with:[/] {escape(str(error))}"
+        )
+        return None
 
 
 def _files(staging: Path) -> dict[str, Path]:

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from jobs.bootstrap import releases_of
 from jobs.progress import console
-from jobs.refresh_catalog import BuiltRelease, OnContent, publish_release, refresh_catalog
+from jobs.refresh_catalog import BuiltRelease, OnContent, current_acceptance, publish_release, refresh_catalog
 from jobs.verify import gate_problems
-from recsys.errors import GateFailed, MissingArtifact
+from recsys.errors import ArtifactError, GateFailed, MissingArtifact
+from recsys.ports import ReleaseStore
 from recsys.workspace import Workspace
 
 
@@ -53,8 +54,7 @@ def publish_job(workspace: Workspace, release_id: str) -> tuple[dict[str, Any], 
     manifest = store.manifest(chosen)
     for name in manifest.files:
         store.open(manifest, name)
-    current = store.current()
-    before = store.manifest(current).acceptance if current and current != chosen else None
+    before = current_acceptance(workspace, chosen)
     problems = gate_problems(manifest.acceptance, before, workspace.config.gate)
     if problems:
         raise GateFailed(f"release {chosen[:12]} is not published: " + "; ".join(problems))
@@ -80,10 +80,15 @@ def rollback_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
 def list_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
     """All releases, oldest first."""
     store = releases_of(workspace)
-    current, rows = store.current(), []
+    current, rows = _current(store), []
     table = Table("release", "items", "served NDCG@10", "popularity", "")
     for release_id in store.list():
-        manifest = store.manifest(release_id)
+        try:
+            manifest = store.manifest(release_id)
+        except ArtifactError as error:
+            table.add_row(release_id[:12], "", "", "", f"[red]{escape(str(error))}[/]")
+            rows.append({"release": release_id, "current": release_id == current, "error": str(error)})
+            continue
         served, popular = _ndcg(manifest.acceptance, "served"), _ndcg(manifest.acceptance, "popularity")
         table.add_row(
             release_id[:12], f"{manifest.n_items:,}", served, popular, "current" if release_id == current else ""
@@ -91,6 +96,15 @@ def list_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
         rows.append({"release": release_id, "current": release_id == current, "acceptance": manifest.acceptance})
     console.print(table)
     return {"releases": rows}, 0
+
+
+def _current(store: ReleaseStore) -> str | None:
+    """The current release; None where there is none, or the pointer is damaged (publishing mends it)."""
+    try:
+        return store.current()
+    except ArtifactError as error:
+        console.print(f"  [yellow]{escape(str(error))}[/]")
+        return None
 
 
 def _ndcg(acceptance: dict[str, Any], who: str) -> str:

@@ -9,24 +9,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jobs.progress import console
 from recsys.workspace import Workspace
 
 
-def serve_command(root: Path, *, host: str | None, port: int | None, store_url: str | None) -> list[str]:
+def serve_command(
+    root: Path, *, host: str | None, port: int | None, store_url: str | None, workers: int | None = None
+) -> list[str]:
     """The command line of the service; one thread for each numpy call, because more only fight over the cores."""
     options = {"--host": host, "--port": None if port is None else str(port), "--store": store_url}
+    options["--workers"] = None if workers is None else str(workers)
     chosen = [part for name, value in options.items() if value is not None for part in (name, value)]
     return ["env", "OMP_NUM_THREADS=1", sys.executable, "-m", "serving", "--workspace", str(root), *chosen]
 
 
-def serve_job(root: Path, *, host: str | None, port: int | None, store_url: str | None) -> tuple[dict[str, Any], int]:
+def serve_job(
+    root: Path, *, host: str | None, port: int | None, store_url: str | None, workers: int | None
+) -> tuple[dict[str, Any], int]:
     """Replaces this process by the service; comes back only with an error."""
-    settings = Workspace.open(root).config.serving  # a clear error here rather than from a child
-    chosen = settings.port if port is None else port
-    port = chosen or free_port()
-    console.print(f"serving on http://{host or settings.host}:{port} (its API: /docs; Ctrl-C ends it)")
-    command = serve_command(root, host=host, port=port, store_url=store_url)
+    Workspace.open(root)  # a clear error here rather than from a child
+    command = serve_command(root, host=host, port=port, store_url=store_url, workers=workers)
     os.execvp(command[0], command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -31,13 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{option}")
     options = vars(parser.parse_args(arguments))
     variables = {OPTIONS[name]: value for name, value in options.items() if value is not None}
+    if variables.get("RECSYS_PORT") == "0":
+        variables["RECSYS_PORT"] = str(free_port())
     try:
         with handed_to_workers(variables) as settings:
+            address = f"http://{settings.serving.host}:{settings.serving.port}"
+            print(f"serving on {address} (its API: {address}/docs; Ctrl-C ends it)", flush=True)
             serve(settings)
     except RecsysError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def serve(settings: Settings) -> None:

@@ -113,6 +113,7 @@ def test_killed_anywhere_a_job_ends_as_if_it_had_not_been(
         if job in ("release", "refresh"):
             assert again.result[0]["release"] == run.ended.result[0]["release"]
         shutil.rmtree(root)
+    print(f"{job}: {n_killed} of {n_points} runs were killed before they ended; seed {seed}")
     assert n_killed >= n_points // 2, "so many runs ended before their kill that this tested little"
 
 
@@ -125,6 +126,32 @@ def at_random(job: str, root: Path, ended: Ended, rng: np.random.Generator, *, b
 
 def differences(left: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return sorted(name for name in left.keys() | wanted.keys() if left.get(name) != wanted.get(name))
+
+
+def test_what_was_done_before_a_kill_is_not_done_again(
+    forks: Jobs, undisturbed: dict[str, Undisturbed], tmp_path: Path
+) -> None:
+    train, embed = undisturbed["train"], undisturbed["embed"]
+    assert train.ended.steps is not None
+    assert embed.ended.steps is not None
+    root = tmp_path / "train"
+    shutil.copytree(train.before, root)
+    assert forks.run(Order("train", str(root), kill_at_step=train.ended.steps * 3 // 4)).killed
+    checkpoints = sorted(path.name for path in root.glob("artifacts/training/*/checkpoints/step-*"))
+    assert len(checkpoints) >= 2
+    again = forks.run(Order("train", str(root)))
+    assert again.steps is not None
+    # Steps are mostly checkpoints being written: those before the kill are not written again.
+    assert again.steps < train.ended.steps * 0.6
+
+    root = tmp_path / "embed"
+    shutil.copytree(embed.before, root)
+    assert forks.run(Order("embed", str(root), kill_at_step=embed.ended.steps // 2)).killed
+    reports = forks.run(Order("embed", str(root))).result[0]
+    encoded = sum(reports[name]["encoded"] for name in ("image", "text", "users"))
+    assert 0 < encoded < sum(embed.ended.result[0][name]["encoded"] for name in ("image", "text", "users"))
+    # Whole shards of 16 were kept, and the last of the 60.
+    assert {reports[name]["known_already"] for name in ("image", "text")} <= {0, 16, 32, 48, 60}
 
 
 def test_a_night_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
