@@ -31,6 +31,7 @@ from recsys.models.run import id_vectors, train_into, trained_in
 from recsys.models.training import Progress, TrainingData
 from recsys.ports import RankFeatures
 from recsys.storage.artifact_files import write_artifact
+from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
 
 MAX_BLEND_USERS = 5_000
@@ -107,7 +108,13 @@ def fit_towers(workspace: Workspace, dataset: Dataset, content: Content, working
 
 
 def _under_torchrun(workspace: Workspace, working: Path, ranks: int) -> None:
-    """`ranks` processes on this machine; each runs `fit_towers`."""
+    """`ranks` processes on this machine; each runs `fit_towers`.
+
+    The ranks of a run that was killed live on and write to the same folder: they are waited for.
+    """
+    working.mkdir(parents=True, exist_ok=True)
+    with console.status("waiting for the ranks of an earlier run"), locked_folder(working):
+        pass
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     done = subprocess.run([*launcher, "-m", "jobs.train_rank", str(workspace.root), str(working)], check=False)
     if done.returncode:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from jobs.artifacts import load_content, load_dataset
 from jobs.train import fit_towers
+from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
 
 
 def main(root: str, working: str) -> None:
     workspace = Workspace.open(Path(root))
     dataset = load_dataset(workspace)
-    fit_towers(workspace, dataset, load_content(workspace, dataset), Path(working))
+    with locked_folder(Path(working), shared=True):
+        fit_towers(workspace, dataset, load_content(workspace, dataset), Path(working))
 
 
 if __name__ == "__main__":

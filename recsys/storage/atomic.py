@@ -97,11 +97,14 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one writer at a time, across processes; the kernel lets go when the holder dies."""
+def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold `folder` for one writer at a time, across processes; the kernel lets go when the holder dies.
+
+    Several may hold it `shared`; who wants it alone waits for all of them.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

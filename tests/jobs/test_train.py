@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 
 from jobs.artifacts import load_dataset, load_model
 from jobs.embed import embed_job
-from jobs.train import train_job, validation_split
+from jobs.train import _under_torchrun, train_job, validation_split
 from jobs.validate import validate_job
 from recsys.errors import InputError, MissingArtifact
 from recsys.models.model import load_model as load_weights
+from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
 from tests.worlds.workspaces import NOW, add_item, copied, write_workspace
 
@@ -121,6 +124,26 @@ def test_data_without_order_trains_a_model_without_order(tmp_path: Path) -> None
     embed_job(workspace)
     train_job(workspace)
     assert load_weights(load_model(workspace).path / "weights").spec.model.ordered is False
+
+
+def test_the_ranks_of_a_killed_run_are_waited_for(
+    released: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = threading.Event()
+
+    def launched(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+        started.set()
+        return subprocess.CompletedProcess((), 0)
+
+    monkeypatch.setattr("jobs.train.subprocess.run", launched)
+    working = tmp_path / "training"
+    working.mkdir()
+    again = threading.Thread(target=_under_torchrun, args=(released, working, 2))
+    with locked_folder(working, shared=True), locked_folder(working, shared=True):  # two ranks, still at work
+        again.start()
+        assert not started.wait(0.3)
+    assert started.wait(10)
+    again.join()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from recsys.dataset import leave_last_out
-from tests.worlds.checkerboard import MAX_LENGTH, MIN_LENGTH, checkerboard, next_items, write_world
+from tests.worlds.checkerboard import MAX_LENGTH, MIN_LENGTH, NEWCOMERS, checkerboard, next_items, write_world
 
 
 def test_the_next_item_is_two_places_on_around_the_circle() -> None:
@@ -72,6 +72,15 @@ def test_the_files_hold_the_world_that_is_returned(tmp_path: Path) -> None:
         world.sequences.user_ids[row] for row in world.sequences.user_rows
     ]
     assert all(event["occurred_at"].endswith("+00:00") for event in events)
+
+
+def test_users_tell_what_they_like_in_the_words_of_their_parity(tmp_path: Path) -> None:
+    write_world(tmp_path, n_items=20, n_users=8, profiles=True)
+    users = [json.loads(line) for line in (tmp_path / "users.jsonl").read_text().splitlines()]
+    assert [user["user_id"] for user in users] == [*(f"user-{row:04d}" for row in range(6)), *NEWCOMERS]
+    assert [user["attributes"]["likes"] for user in users] == ["Fire", "Water"] * 4
+    fire, water = (set(user["text"].split()) for user in users[-2:])
+    assert fire.isdisjoint(water)
 
 
 def test_the_same_seed_gives_the_same_world_and_another_seed_another() -> None:
