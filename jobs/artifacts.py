@@ -96,7 +96,9 @@ class Model:
         id_vectors: float32 [N, d], and `id_present` bool [N], False for items that no training interaction had.
         space_ids: modality → embedding space of the content it was trained on.
         n_interactions: that it was trained on.
+        settings: the [model] and [training] sections it was trained with.
         reads_profiles: whether there were profiles to train on.
+        settings: the [model] and [training] sections that it was trained with.
     """
 
     path: Path
@@ -112,6 +114,7 @@ class Model:
     vocabulary_checksum: str
     n_interactions: int
     reads_profiles: bool
+    settings: Mapping[str, Any]
     summary: Mapping[str, Any]
 
 
@@ -165,5 +168,6 @@ def load_model(workspace: Workspace) -> Model:
         vocabulary_checksum=described["vocabulary_checksum"],
         n_interactions=described["n_interactions"],
         reads_profiles=described["reads_profiles"],
+        settings={name: manifest.made_from[name] for name in ("model", "training")},
         summary=manifest.summary,
     )

@@ -186,9 +186,9 @@ def serve(
 
 @app.command()
 def demo(
-    workspace: Annotated[Path, typer.Option("--workspace", help="Folder for everything the demo makes.")] = Path(
-        ".demo"
-    ),
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", help="Folder for everything it makes; default: below .demo/.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Your own items.* and interactions.* instead of MovieLens.")] = None,
     images: Annotated[Path | None, typer.Option(help="Pictures named <item_id>.webp, .jpg or .png.")] = None,
     encoder: Annotated[str | None, typer.Option(help="As open_clip:ViT-B-32/laion2b_s34b_b79k.")] = None,

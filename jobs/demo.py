@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jobs.artifacts import Content, Dataset, Model
@@ -33,10 +34,12 @@ from jobs.train import train_on
 from jobs.validate import validate_data
 from recsys.errors import InputError
 from recsys.evaluation import compare
+from recsys.manifest import fingerprint
 from recsys.storage.redis_server import PrivateRedis, find_redis_server
 from recsys.workspace import CONFIG_NAME, Workspace
 
 COVERS = "covers"
+DEMOS = Path(".demo")
 
 
 @dataclass
@@ -54,10 +57,21 @@ class Clock:
         console.print(f"  [dim]{self.seconds[name]:.1f} s[/]")
 
 
+def demo_workspace(data: Path | None, images: Path | None, encoder: str | None) -> Path:
+    """Where a demo lives unless it is told: each data has a folder of its own, so that no run is held against
+    another's release."""
+    if data is None and images is None and encoder is None:
+        return DEMOS / "movielens"
+    name = "movielens" if data is None else data.resolve().name
+    chosen = [None if path is None else str(path.resolve()) for path in (data, images)]
+    return DEMOS / f"{name}-{fingerprint([*chosen, encoder])[:8]}"
+
+
 def demo_job(
-    root: Path, *, data: Path | None, images: Path | None, encoder: str | None, keep_serving: bool
+    root: Path | None, *, data: Path | None, images: Path | None, encoder: str | None, keep_serving: bool
 ) -> tuple[dict[str, Any], int]:
-    """Run it all; the JSON that is its last line is also its result."""
+    """Run it all; the JSON that is its last line is also its result. `root` defaults to `demo_workspace`."""
+    root = root or demo_workspace(data, images, encoder)
     clock = Clock()
     with clock.job("data", "the files that the jobs read"):
         workspace = prepare(root, data, images, encoder)
@@ -154,7 +168,8 @@ def serve_and_show(
             redis = stack.enter_context(PrivateRedis(workspace.root / "redis"))
             store_name, url = "redis", redis.url
         else:
-            store_name, url = "sqlite", f"sqlite:///{workspace.root / 'store.sqlite3'}"
+            fresh = Path(stack.enter_context(TemporaryDirectory(dir=workspace.root)))  # as empty as a new Redis
+            store_name, url = "sqlite", f"sqlite:///{fresh / 'store.sqlite3'}"
         console.print(f"  store: [bold]{store_name}[/]" + ("" if store_name == "redis" else " (no redis-server found)"))
         store = store_of(workspace, url)
         stack.callback(store.close)

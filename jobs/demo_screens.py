@@ -168,8 +168,8 @@ def _a_different_taste(dataset: Dataset, user_id: str, n_items: int = 3) -> list
     counts = dataset.sequences.item_counts(len(dataset.vocabulary))
     mine = dataset.sequences.item_rows[dataset.sequences.of(dataset.sequences.user_ids.index(user_id))]
     if not matrix.shape[1]:
-        unseen = np.setdiff1d(np.argsort(-counts, kind="stable"), mine, assume_unique=False)
-        return [int(row) for row in unseen[:n_items]]
+        by_count = np.argsort(-counts, kind="stable")
+        return [int(row) for row in by_count[~np.isin(by_count, mine)][:n_items]]
     usual = (matrix * counts[:, None]).sum(axis=0) / max(counts.sum(), 1)
     own = matrix[mine].mean(axis=0)
     common = usual > 0.02

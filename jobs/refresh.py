@@ -49,6 +49,12 @@ def why_retrain(workspace: Workspace, dataset: Dataset, content: Content) -> str
         return "the encoders have changed"
     if content.user_content(dataset) is not None and not model.reads_profiles:
         return "there are profiles now"
+    config = workspace.config
+    if model.settings != {
+        "model": config.model.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+    }:
+        return "the settings of [model] or [training] have changed"
     grown = (n_interactions - model.n_interactions) / max(model.n_interactions, 1)
     if grown >= workspace.config.refresh.retrain_share:
         return f"interactions have grown by {grown:.1%}"

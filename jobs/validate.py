@@ -13,10 +13,13 @@ from jobs.progress import console, progress_bar
 from recsys.errors import RecsysError
 from recsys.ingest.files import find_inputs
 from recsys.ingest.validate import validate_inputs
-from recsys.interactions import write_table
+from recsys.interactions import read_table, write_table
 from recsys.manifest import fingerprint, sha256_file
+from recsys.quarantine import QUARANTINE_SCHEMA
 from recsys.storage.artifact_files import write_artifact
 from recsys.workspace import Workspace
+
+MAX_LOOKED_AT = 100_000
 
 
 def validate_job(workspace: Workspace, *, now: datetime) -> tuple[dict[str, Any], int]:
@@ -60,8 +63,18 @@ def validate_data(workspace: Workspace, *, now: datetime) -> Dataset:
     for line in dataset.summary["lines"]:
         console.print(f"  {line}", markup=False)
     if dataset.summary["n_quarantined"]:
+        _show_refused(path / "quarantine.parquet")
         console.print(f"  every refused row, with its reason: {path / 'quarantine.parquet'}", markup=False)
     return dataset
+
+
+def _show_refused(quarantine: Path) -> None:
+    """One refused row for each file and reason, as an example of what is in the quarantine."""
+    shown: set[tuple[str, str]] = set()
+    for row in read_table(quarantine, QUARANTINE_SCHEMA).slice(0, MAX_LOOKED_AT).to_pylist():
+        if (row["file"], row["reason"]) not in shown:
+            shown.add((row["file"], row["reason"]))
+            console.print(f"    {row['file']}:{row['line']}: {row['message']}", markup=False)
 
 
 def _unknown_token_share(text_encoder: str) -> Callable[[Sequence[str]], float] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.baselines import Popularity
 from recsys.dataset import Sequences, Split
@@ -23,6 +24,8 @@ from recsys.index.exact import ExactIndex
 from recsys.live import CatalogView
 from recsys.metrics.ann import recall_against_exact
 from recsys.metrics.bootstrap import Estimate
+from recsys.ports import QueryEncoder
+from recsys.release import LoadedRelease
 from recsys.served import served_slates
 from recsys.workspace import GateConfig, WorkspaceConfig
 
@@ -72,7 +75,7 @@ def verify(
     """Measure a loaded release on the interactions that [evaluation] holds out: nothing in it has seen them."""
     split = make_split(sequences, config.evaluation).sampled(config.gate.max_users, seed=config.evaluation.seed)
     n_items = catalog.release.n_items
-    recall = index_recall(catalog)
+    recall = index_recall(catalog, split)
     if not len(split.target_users):
         return Acceptance(n_items, recall, 0, {}, {}, None)
     plan = config.evaluation
@@ -101,16 +104,31 @@ def headline(evaluation: Evaluation) -> dict[str, Any]:
     return {name: value for name, value in measures.items() if "@" in name}
 
 
-def index_recall(catalog: CatalogView) -> float:
-    """Recall@100 of the release's index against exact search, over items' own vectors spread over the catalogue."""
+def index_recall(catalog: CatalogView, split: Split) -> float:
+    """Recall@100 of the release's index against exact search, over the queries of test users.
+
+    Without users, items' own vectors spread over the catalogue stand in.
+    """
     release = catalog.release
-    if release.n_items == 0 or not release.schema.has_towers:
+    if release.n_items == 0 or release.query_encoder is None:
         return 1.0
-    probes = np.linspace(0, release.n_items - 1, min(PROBE_QUERIES, release.n_items)).astype(np.int64)
-    queries = np.ascontiguousarray(release.item_vectors[probes])
+    users = distinct_users(split)[:PROBE_QUERIES]
+    if len(users):
+        queries = np.stack([_query(release, release.query_encoder, split.history, int(user)) for user in users])
+    else:
+        probes = np.linspace(0, release.n_items - 1, min(PROBE_QUERIES, release.n_items)).astype(np.int64)
+        queries = np.ascontiguousarray(release.item_vectors[probes])
     found, _ = release.index.search(queries, PROBE_K)
     exact, _ = ExactIndex(release.item_vectors).search(queries, PROBE_K)
     return float(recall_against_exact(found, exact))
+
+
+def _query(release: LoadedRelease, tower: QueryEncoder, history: Sequences, user: int) -> NDArray[np.float32]:
+    """float32 [D], what the query tower asks for a user of an evaluation."""
+    mine = history.of(user)
+    latest = slice(max(mine.start, mine.stop - release.schema.max_history), mine.stop)
+    codes = np.array([release.event_type_code(name) for name in history.event_type_names], dtype=np.int64)
+    return tower.encode(release.item_vectors[history.item_rows[latest]], codes[history.event_types[latest]])
 
 
 def gate_problems(

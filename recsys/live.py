@@ -99,15 +99,17 @@ class CatalogView:
         return side_by_side, present
 
     def fields(self, row: int) -> Mapping[str, Any]:
-        """The catalogue fields of an item, as last upserted."""
+        """The catalogue fields of an item: the release's, and over them what was upserted."""
         live = self.live_items.get(self.item_id(row))
-        if live is not None:
-            return live.fields
-        return {name: self.release.items[name][row].as_py() for name in self.release.items.column_names}
+        upserted = {} if live is None else live.fields
+        if row >= self.release.n_items:
+            return upserted
+        columns = self.release.items
+        return {**{name: columns[name][row].as_py() for name in columns.column_names}, **upserted}
 
     def title(self, row: int) -> str:
         live = self.live_items.get(self.item_id(row))
-        if live is not None:
+        if live is not None and (row >= self.release.n_items or "title" in live.fields):
             return str(live.fields.get("title") or "")
         return self.release.items["title"][row].as_py() or ""
 
@@ -169,10 +171,12 @@ def _availability(
         row = live_row_of.get(item.item_id) if row is None else row
         if row is None:
             continue
-        hidden[row] = item.deleted or bool(item.fields.get("hidden"))
+        hidden[row] = item.deleted or bool(item.fields.get("hidden", hidden[row]))
         try:
-            from_ms[row] = _time_ms(item, "available_from", ALWAYS_MS)
-            until_ms[row] = _time_ms(item, "available_until", NEVER_MS)
+            if "available_from" in item.fields:
+                from_ms[row] = _time_ms(item, "available_from", ALWAYS_MS)
+            if "available_until" in item.fields:
+                until_ms[row] = _time_ms(item, "available_until", NEVER_MS)
         except RowRefused:
             hidden[row] = True
     return hidden, from_ms, until_ms

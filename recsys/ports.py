@@ -44,7 +44,8 @@ class LiveItem:
 
     Attributes:
         item_id: its external id.
-        fields: the catalogue fields (`CatalogItem` as a JSON object).
+        fields: the catalogue fields that were ever upserted (of `CatalogItem`, as JSON values; None clears one).
+            All others are the release's, so a newer catalogue changes them.
         vectors: modality → float32 [D] content vector in the encoder's space.
         space_ids: modality → embedding space of that vector; another space's vector is not used.
         deleted: True = the item must not be shown any more.

@@ -132,8 +132,11 @@ def retrieve(
         overshoot = min(len(known.seen), config.max_seen_overshoot)
         found = []
         if query_vector is not None:
-            nearest, _ = release.index.search(query_vector[None, :], config.ann + overshoot)
-            found.append(Found("ann", nearest[0]))
+            try:
+                nearest, _ = release.index.search(query_vector[None, :], config.ann + overshoot)
+                found.append(Found("ann", nearest[0]))
+            except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
+                stage.fallback = "without_ann"
         found.append(Found("similar", release.neighbours.top_rows(known.rows, config.similar)))
         found.append(Found("recent", _newcomers(query_vector, catalog, config.recent + overshoot)))
         found.append(Found("popular", release.popular_rows[: config.popular + overshoot]))

@@ -159,12 +159,13 @@ def layout_of(file: InputFile, names: Iterable[str], config: DataConfig) -> Layo
     """Find out whose columns `names` are.
 
     Raises:
-        InputError: a required column is missing; the message names the columns found and the line that maps one.
+        InputError: a required or a mapped column is missing; the message names the columns found and what maps one.
         ConfigError: [data.columns] maps a field that does not exist.
     """
     found = tuple(names)
     dialect, theirs = _dialect(file.kind, set(found))
-    mapped = _configured(file.kind, config)
+    # Events that we exported have our own columns, whatever the files of the company call theirs.
+    mapped = {} if file.exported else _configured(file.kind, config)
     every = {name: name for name in FIELDS[file.kind]} if dialect == "recsys" else {}
     all_columns = {**every, **theirs, **mapped}
     prefix = OBJECT_FIELD[file.kind] + "."
@@ -173,6 +174,9 @@ def layout_of(file: InputFile, names: Iterable[str], config: DataConfig) -> Layo
     for ours in REQUIRED[file.kind]:
         if columns.get(ours) not in found:
             raise InputError(_missing_column(file, ours, columns.get(ours, ours), found, mapped))
+    for ours, column in mapped.items():
+        if column not in found and file.format != "jsonl":  # lines of JSONL may leave a field out
+            raise InputError(_missing_column(file, ours, column, found, mapped))
     time_format = "epoch_s" if dialect == "personalize" and config.time_format == "rfc3339" else config.time_format
     times = TimeRules(config.timezone, time_format)
     layout = Layout(file.kind, dialect, columns, times, config.category_separator, keys, dialect == "personalize")

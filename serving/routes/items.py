@@ -60,7 +60,8 @@ def upsert(service: Service, body: bytes, now: datetime) -> ItemUpsertReply:
     service.releases.refresh_live()
     view = service.releases.view
     before = service.releases.upserted(asked.item_id)
-    item, fields = _merged(asked, _fields_before(asked.item_id, before, view))
+    upserted = {} if before is None else before.fields
+    item, fields = _merged(asked, _fields_before(asked.item_id, before, view), upserted)
     content = _content(item, picture, before, view)
     try:
         version = service.store.upsert_items([LiveItem(item.item_id, fields, content.vectors, content.space_ids)])
@@ -87,12 +88,10 @@ def _picture(asked: ItemUpsert, max_bytes: int) -> bytes | None:
 
 
 def _fields_before(item_id: str, before: LiveItem | None, view: CatalogView | None) -> dict[str, Any]:
-    """The fields as last upserted, else as the release knows them; {} for a new item."""
-    row = None if view is None else view.release.vocabulary.row(item_id)
-    known: Mapping[str, Any] = {}
-    if before is not None:
-        known = before.fields
-    elif view is not None and row is not None:
+    """The fields as the release knows them with what was upserted since; {} for a new item."""
+    row = None if view is None else view.row(item_id)
+    known: Mapping[str, Any] = {} if before is None else before.fields
+    if view is not None and row is not None:
         known = view.fields(row)
     fields = {name: known[name] for name in ITEM_FIELDS if known.get(name) is not None}
     if isinstance(fields.get("attributes"), str):  # a column of the catalogue: JSON text
@@ -100,13 +99,15 @@ def _fields_before(item_id: str, before: LiveItem | None, view: CatalogView | No
     return fields
 
 
-def _merged(asked: ItemUpsert, before: Mapping[str, Any]) -> tuple[CatalogItem, dict[str, Any]]:
-    """The item as it shall be, checked, and its fields as JSON; what was left out is as it was."""
+def _merged(
+    asked: ItemUpsert, before: Mapping[str, Any], upserted: Mapping[str, Any]
+) -> tuple[CatalogItem, dict[str, Any]]:
+    """The item as it shall be, checked; and the fields to store: those of this upsert over those of earlier ones."""
     given = {name: getattr(asked, name) for name in ITEM_FIELDS}
     given = {name: value for name, value in given.items() if value is not UNSET}
-    files = {name: before[name] for name in FILE_FIELDS if name in before}
     item = validate_item({**{name: value for name, value in before.items() if name not in FILE_FIELDS}, **given})
-    return item, {**item.to_json(), **files}
+    as_json = item.to_json()
+    return item, {**upserted, **{name: as_json[name] for name in given}}
 
 
 def _content(item: CatalogItem, picture: bytes | None, before: LiveItem | None, view: CatalogView | None) -> Content:

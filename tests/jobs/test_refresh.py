@@ -55,6 +55,12 @@ def test_a_model_is_due_when_interactions_have_grown_by_the_share_that_is_set(wo
     assert load_model(workspace).n_interactions == n_trained + 20
 
 
+def test_changed_settings_of_the_model_are_a_reason(released: Workspace) -> None:
+    training = released.config.training.model_copy(update={"learning_rate": 0.5})
+    changed = Workspace(released.root, released.config.model_copy(update={"training": training}))
+    assert why(changed) == "the settings of [model] or [training] have changed"
+
+
 def test_other_encoders_and_first_profiles_are_reasons(tmp_path: Path) -> None:
     workspace, _ = write_workspace(tmp_path, n_items=8, n_users=12, max_tokens=500)
     profiles = workspace.data_dir / "users.jsonl"

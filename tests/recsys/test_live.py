@@ -127,6 +127,14 @@ def test_title_and_price_are_those_of_the_last_upsert() -> None:
     assert (view.title(0), view.name(0)) == ("", "a0")
 
 
+def test_an_upsert_of_one_field_leaves_the_others_to_the_release() -> None:
+    hidden = in_memory_release([CatalogItem("a", title="Old", hidden=True)], np.eye(1, dtype=np.float32))
+    view = view_of(hidden, [item("a", price=3.0)])
+    assert (view.title(0), bool(view.hidden[0]), view.fields(0)["price"]) == ("Old", True, 3.0)
+    assert not view_of(hidden, [item("a", hidden=False)]).hidden[0]
+    assert view_of(hidden, [item("a", title=None)]).title(0) == ""
+
+
 def test_the_vectors_of_the_release_s_own_items_change_with_the_next_release_only() -> None:
     view = view_of(release(), [item("a0", text=axis_of("gamma"))])
     assert np.array_equal(view.vectors(rows(view, "a0")), view.release.item_vectors[:1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from recsys.catalog import CatalogItem
 from recsys.features.blend import Blend
 from recsys.filtering import FilterConfig
+from recsys.index.exact import ExactIndex
 from recsys.live import CatalogView, updated, view_of
 from recsys.ports import LiveItem
 from recsys.recommender import RecommenderConfig, recommend
@@ -144,6 +146,23 @@ def test_a_query_tower_that_fails_is_named_and_behaviour_still_leads(tower: Any)
     assert slate.degraded == ("encode",)
     assert ids(slate) == ["i5", "i0"]  # what follows i2, then what is popular
     assert slate.items[0].reasons == ("often chosen with i2",)
+
+
+class FailingIndex(ExactIndex):
+    """As an index does whose library gives up."""
+
+    def search(self, queries: Any, k: int) -> Any:
+        raise RuntimeError("Error in virtual void faiss::IndexFlat::search")
+
+
+def test_an_index_that_fails_is_named_and_the_other_sources_answer() -> None:
+    vectors = np.eye(6, 4, dtype=np.float32)
+    whole = in_memory_release(
+        [CatalogItem(f"i{number}") for number in range(6)], vectors, query_encoder=MeanOfHistory(4)
+    )
+    slate = ask(view_of(replace(whole, index=FailingIndex(vectors))), "i2", limit=3)
+    assert slate.degraded == ("retrieve",)
+    assert len(slate.items) == 3
 
 
 def test_a_release_without_towers_answers_with_popular_items_and_says_so() -> None:

@@ -76,9 +76,13 @@ def test_fields_left_out_stay_what_they_were(client: TestClient, store: FlakySto
     assert item.fields["attributes"] == {"year": 1999}
 
 
-def test_an_item_of_the_release_keeps_its_title_when_it_is_hidden(client: TestClient, store: FlakyStore) -> None:
+def test_only_what_was_sent_is_kept_so_that_a_newer_catalogue_changes_the_rest(
+    client: TestClient, store: FlakyStore
+) -> None:
+    upsert(client, "a0", price=7)
     upsert(client, "a0", hidden=True)
-    assert store.items_since(0)[1][0].fields["title"] == "Title of a0"
+    upsert(client, "a0", price=None)
+    assert store.items_since(0)[1][0].fields == {"item_id": "a0", "price": None, "hidden": True}
 
 
 def test_the_same_words_are_encoded_once(client: TestClient, shelf: Shelf) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from recsys.errors import InputError
 from tests.recsys.ingest.folder import GOOD, Folder, of_kind, reasons
 
 JANUARY_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -334,3 +335,21 @@ def test_the_quarantine_shows_the_row_cut_to_a_readable_length(folder: Folder) -
     assert (row["file"], row["line"]) == ("interactions.jsonl", 2)
     assert row["raw"].startswith('{"user_id": "u", "item_id": "zzz')
     assert len(row["raw"]) == 300
+
+
+def test_exported_events_are_read_by_our_own_names_whatever_the_company_calls_its_columns(folder: Folder) -> None:
+    folder.csv("interactions", "kunde,artikel,zeit", "u,a,2026-01-01T00:00:00Z")
+    moment = pa.array([datetime(2026, 1, 2, tzinfo=UTC)], pa.timestamp("ms", "UTC"))
+    exported = {"event_id": ["e"], "user_id": ["v"], "item_id": ["b"], "occurred_at": moment, "event_type": ["buy"]}
+    folder.parquet("events/events-000001", exported)
+    names = {"user_id": "kunde", "item_id": "artikel", "occurred_at": "zeit"}
+    table = folder.validate(columns={"interactions": names}).interactions
+    assert table["user_id"].to_pylist() == ["u", "v"]
+    assert table["event_type"].to_pylist() == ["interaction", "buy"]
+    assert table["occurred_at_ms"].null_count == 0
+
+
+def test_a_column_that_is_mapped_and_not_there_is_one_clear_error(folder: Folder) -> None:
+    folder.csv("interactions", "user_id,item_id,zeit", "u,a,2026-01-01T00:00:00Z")
+    with pytest.raises(InputError, match=r"no column 'zeitt', which .* names as occurred_at"):
+        folder.validate(columns={"interactions": {"occurred_at": "zeitt"}})
