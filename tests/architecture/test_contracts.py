@@ -177,7 +177,7 @@ def test_every_test_folder_is_a_package() -> None:
 _FORBIDDEN = re.compile(
     "|".join(
         [
-            r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|download\.pytorch\.org|conda\.anaconda\.org",
+            r"py[p]i\.org|python[h]osted\.org|npm[j]s\.(?:org|com)|download\.py[t]orch\.org|conda\.ana[c]onda\.org",
             r"(?<![\w.])/(?:work|home/\w+|Users/\w+|root)/",
             r"(?<![\w.])/opt/(?:pypi|wheels)",
         ]
