@@ -71,7 +71,7 @@ def demo_job(
     root: Path | None, *, data: Path | None, images: Path | None, encoder: str | None, keep_serving: bool
 ) -> tuple[dict[str, Any], int]:
     """Run it all; the JSON that is its last line is also its result. `root` defaults to `demo_workspace`."""
-    root = root or demo_workspace(data, images, encoder)
+    root = (root or demo_workspace(data, images, encoder)).resolve()
     clock = Clock()
     with clock.job("data", "the files that the jobs read"):
         workspace = prepare(root, data, images, encoder)

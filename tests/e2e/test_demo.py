@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,10 @@ KEYS = {
 }  # fmt: skip
 
 
-def demo(folder: Path, data: Path) -> dict[str, Any]:
+def demo(folder: Path, data: Path, *options: str) -> dict[str, Any]:
     """The JSON of the last line, from `recsys demo` run in `folder`."""
     recsys = Path(sys.executable).with_name("recsys")
-    command = [str(recsys), "demo", "--data", str(data), "--encoder", "fake"]
+    command = [str(recsys), "demo", "--data", str(data), "--encoder", "fake", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -41,7 +42,11 @@ def test_the_demo_runs_to_its_end_again_and_on_other_data(tmp_path: Path) -> Non
     assert (first["items"], first["store"]) == (80, "redis")
     assert first["new_item_median_rank"]["with_content"] < first["new_item_median_rank"]["without_content"]
     assert demo(tmp_path, large)["release"] == first["release"]
-    assert demo(tmp_path, small)["items"] == 16
+    pictures = tmp_path / "pictures"
+    shutil.copytree(small / "images", pictures)
+    before = (small / "items.jsonl").read_bytes()
+    assert demo(tmp_path, small, "--images", str(pictures))["items"] == 16
+    assert (small / "items.jsonl").read_bytes() == before
 
 
 def test_each_data_has_a_folder_of_its_own() -> None:
