@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 uv=.venv/bin/uv
-groups=(setup serve cpu gpu weights demo dev)
+groups=(setup serve cpu gpu cluster weights demo dev)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

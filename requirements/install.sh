@@ -48,7 +48,7 @@ find_device() {
 hash_inputs() {
     {
         pwd
-        cat pyproject.toml requirements/{setup,"$1",weights,demo,dev}.txt requirements/install.sh
+        cat pyproject.toml requirements/{setup,"$1",cluster,weights,demo,dev}.txt requirements/install.sh
     } | sha256sum
 }
 
@@ -115,7 +115,7 @@ venv_works || create_venv
 touch "$unfinished"
 configure_uv
 echo "make setup: installing requirements/$device.txt and what tests and demo need (6.6 GB the first time)"
-"$venv/bin/uv" pip sync --require-hashes requirements/{setup,"$device",weights,demo,dev}.txt
+"$venv/bin/uv" pip sync --require-hashes requirements/{setup,"$device",cluster,weights,demo,dev}.txt
 "$venv/bin/uv" pip install --quiet --offline --no-deps --no-build-isolation --editable .
 echo "$inputs" >"$stamp"
 rm "$unfinished"
