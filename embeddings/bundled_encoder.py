@@ -49,8 +49,10 @@ def image_preprocessing(size: int = IMAGE_SIZE) -> ImagePreprocessConfig:
     )
 
 
-def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu", bf16: bool = False) -> TorchEncoder:
+def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu") -> TorchEncoder:
     """1280 pooled features of EfficientNet-lite2 without its classifier.
+
+    In float32 everywhere: bfloat16 changes 7 % of the 10 nearest neighbours (480 posters).
 
     Raises:
         WeightsUnavailable: the package is not installed.
@@ -72,7 +74,7 @@ def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu", bf16: boo
     model.reset_classifier(0)
     preprocessor = ImagePreprocessor(image_preprocessing(size))
     space = space_of(IMAGE_NAME, "image", _IMAGE_SHA256, preprocessor.config, int(model.num_features))
-    return TorchEncoder(model, space, preprocessor, input_names=("pixels",), device=device, bf16=bf16)
+    return TorchEncoder(model, space, preprocessor, input_names=("pixels",), device=device)
 
 
 def load_bundled_text(*, device: str = "cpu", bf16: bool = False) -> TorchEncoder:

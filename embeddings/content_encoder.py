@@ -1,4 +1,4 @@
-"""A release's encoders as the service uses them: one picture or one text at a time, without torch."""
+"""A release's encoders as the service uses them: one picture, text or sound at a time, without torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from embeddings.onnx_encoder import TOKENIZER_FILE, OnnxEncoder
 from recsys.errors import CorruptArtifact, InputError, InvalidRequest
 
 Vector = NDArray[np.float32]
+MODALITIES = ("image", "text", "audio")
 
 
 class OnnxContentEncoder:
     """`recsys.ports.ContentEncoder` over the encoder files of a release; safe from many threads.
 
-    `encoders` holds the modalities that the release can encode: "image", "text" or both.
+    `encoders` holds the modalities that the release can encode, some of `MODALITIES`.
     """
 
     def __init__(self, encoders: Mapping[str, OnnxEncoder]) -> None:
@@ -32,7 +33,7 @@ class OnnxContentEncoder:
             MissingArtifact, CorruptArtifact: a file is not there, or is not what it should be.
         """
         encoders = {}
-        for modality in ("image", "text"):
+        for modality in MODALITIES:
             if f"{modality}_encoder.json" in files:
                 tokenizer = files.get(TOKENIZER_FILE) if modality == "text" else None
                 model = files.get(f"{modality}_encoder.onnx")
@@ -53,6 +54,11 @@ class OnnxContentEncoder:
     def encode_text(self, text: str) -> Vector:
         """float32 [D]. Raises InvalidRequest when this release encodes no text."""
         return self._encode("text", text)
+
+    def encode_audio(self, data: bytes) -> Vector:
+        """float32 [D]. Raises InvalidRequest when it is no sound, or this release encodes none, and EnvironmentProblem
+        where soundfile is not installed beside the service."""
+        return self._encode("audio", data)
 
     def _encode(self, modality: str, content: bytes | str) -> Vector:
         encoder = self._encoders.get(modality)

@@ -1,13 +1,15 @@
 """An encoder in three phases: preprocess (cpu, per item), forward (device, per batch), postprocess.
 
-The phases are apart so that a job can decode in worker threads while the device computes. An encoder names its
-embedding space; the torch form and the ONNX form of the same weights share one.
+The phases are apart so that a job can decode elsewhere while the device computes. An encoder names its embedding
+space; the torch form and the ONNX form of the same weights share one, in whatever precision they compute.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +49,14 @@ class Encoder(Protocol):
     @property
     def preprocessor(self) -> Preprocessor: ...
 
+    @property
+    def compute(self) -> str:
+        """What does the arithmetic, as `onnxruntime-fp32` or `torch-bf16-cuda`: another rounds differently."""
+
+    @property
+    def limits(self) -> BatchLimits:
+        """The batches that suit it best where it computes."""
+
     def preprocess(self, content: Content) -> Features:
         """One item, ready for the device; safe from many threads. Raises InputError."""
 
@@ -59,19 +69,39 @@ class Encoder(Protocol):
     def encode(self, contents: Sequence[Content]) -> Vectors:
         """The three phases: float32 [B, D] in the order given. Raises InputError."""
 
-    def encode_features(self, features: Sequence[Features], limits: BatchLimits) -> Vectors:
-        """The last two phases in batches: float32 [B, D] in the order given."""
+    def forward_many(self, batches: Iterable[list[Features]]) -> Iterator[Vectors]:
+        """The last two phases, batch by batch: float32 [B, D] each, with L2 norm 1, in the order given.
+
+        Lazy: it takes only a few batches more than it has handed back, those that are being computed.
+        """
+
+    def encode_features(self, features: Sequence[Features], limits: BatchLimits | None = None) -> Vectors:
+        """The last two phases: float32 [B, D] in the order given; without `limits`, in the encoder's own."""
 
     def onnx_form(self) -> OnnxForm:
         """The same weights as ONNX."""
 
 
 class BaseEncoder(ABC):
-    """What all encoders share: everything but the forward pass."""
+    """What all encoders share: everything but the forward pass.
 
-    def __init__(self, space: EmbeddingSpace, preprocessor: Preprocessor) -> None:
+    Attributes:
+        parallel: batches that `forward_many` computes at once, each in a thread of its own.
+    """
+
+    def __init__(
+        self,
+        space: EmbeddingSpace,
+        preprocessor: Preprocessor,
+        *,
+        compute: str = "numpy-fp32",
+        limits: BatchLimits | None = None,
+    ) -> None:
         self.space = space
         self.preprocessor = preprocessor
+        self.compute = compute
+        self.limits = limits or BatchLimits()
+        self.parallel = 1
 
     def preprocess(self, content: Content) -> Features:
         return self.preprocessor(content)
@@ -88,14 +118,32 @@ class BaseEncoder(ABC):
         return normalised
 
     def encode(self, contents: Sequence[Content]) -> Vectors:
-        features = [self.preprocess(content) for content in contents]
-        return self.encode_features(features, BatchLimits())
+        return self.encode_features([self.preprocess(content) for content in contents])
 
-    def encode_features(self, features: Sequence[Features], limits: BatchLimits) -> Vectors:
+    def forward_many(self, batches: Iterable[list[Features]]) -> Iterator[Vectors]:
+        if self.parallel == 1:
+            for features in batches:
+                yield self._encoded(features)
+            return
+        with ThreadPoolExecutor(self.parallel) as pool:
+            running: deque[Future[Vectors]] = deque()
+            for features in batches:
+                running.append(pool.submit(self._encoded, features))
+                if len(running) > self.parallel:  # one waits, so that no thread does
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def encode_features(self, features: Sequence[Features], limits: BatchLimits | None = None) -> Vectors:
         vectors = np.zeros((len(features), self.space.dim), dtype=np.float32)
-        for batch in batches(features, limits):
-            vectors[batch] = self.postprocess(self.forward([features[position] for position in batch]))
+        groups = batches(features, limits or self.limits)
+        outputs = self.forward_many([features[position] for position in group] for group in groups)
+        for group, output in zip(groups, outputs, strict=True):
+            vectors[group] = output
         return vectors
+
+    def _encoded(self, features: Sequence[Features]) -> Vectors:
+        return self.postprocess(self.forward(features))
 
 
 def space_of(encoder: str, modality: str, weights_sha256: str, preprocessing: Config, dim: int) -> EmbeddingSpace:

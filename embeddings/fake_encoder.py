@@ -1,6 +1,6 @@
-"""A fake encoder that ships: no weights, no torch, milliseconds; near for equal words or colours.
+"""A fake encoder that ships: no weights, no torch, milliseconds; near for equal words, colours or pitches.
 
-Its two modalities share a width but not a meaning: a red picture is not near the word red.
+Its modalities share a width but not a meaning: a red picture is not near the word red.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from embeddings.preprocess.features import Features
 from recsys.manifest import sha256_bytes
 
 DIM = 64
-_N_MEANING = {"text": 1024, "image": 3 * 4 * 4}
+_N_MEANING = {"text": 1024, "image": 3 * 4 * 4, "audio": 64}
 
 
 class FakeEncoder(BaseEncoder):
     """One seeded random projection of the fake features: near inputs stay near (Johnson-Lindenstrauss)."""
 
-    def __init__(self, modality: Literal["image", "text"], *, dim: int = DIM, seed: int = 0) -> None:
+    def __init__(self, modality: Literal["image", "text", "audio"], *, dim: int = DIM, seed: int = 0) -> None:
         config = FakePreprocessConfig(modality=modality, n_meaning=_N_MEANING[modality])
         shape = (config.n_meaning + N_HASHED, dim)
         projection = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) / np.float32(dim**0.5)

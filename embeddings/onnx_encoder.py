@@ -1,4 +1,4 @@
-"""The forward pass through ONNX Runtime: the service's encoder, and the jobs' default on a CPU. No torch here.
+"""The forward pass through ONNX Runtime: the service's encoder, and the jobs' on a CPU in float32. No torch here.
 
 Files of one encoder in a folder: `image_encoder.onnx` and `image_encoder.json`, or `text_encoder.onnx`,
 `text_encoder.json` and `tokenizer.json`; the JSON names the embedding space and with it the preprocessing.
@@ -34,7 +34,8 @@ class OnnxEncoder(BaseEncoder):
         Raises:
             CorruptArtifact: ONNX Runtime cannot read the graph, or the tokenizer is another one.
         """
-        super().__init__(form.space, build_preprocessor(form.space.preprocessing, form.tokenizer_json))
+        preprocessor = build_preprocessor(form.space.preprocessing, form.tokenizer_json)
+        super().__init__(form.space, preprocessor, compute="onnxruntime-fp32")
         self._form = form
         self._session = _session(form.model, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]

@@ -22,7 +22,8 @@ def onnx_bytes(tower: torch.nn.Module, example: dict[str, torch.Tensor], input_n
     The trace-based exporter is used: it takes 1-2 s where the newer one takes 8-10 s, and its graphs are
     checked against torch for several batch sizes and lengths in the tests.
     """
-    axes = {name: {0: "B", 1: "L"} if name != "pixels" else {0: "B"} for name in input_names} | {OUTPUT: {0: "B"}}
+    texts = ("input_ids", "attention_mask")
+    axes = {name: {0: "B", 1: "L"} if name in texts else {0: "B"} for name in input_names} | {OUTPUT: {0: "B"}}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode(), _plain_attention():
         warnings.simplefilter("ignore")
         path = Path(folder) / "tower.onnx"

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
+from open_clip.transformer import text_global_pool
 
 from embeddings.encoder import space_of
 from embeddings.hub import weights_by_name
@@ -15,6 +16,7 @@ from embeddings.preprocess.cleaning import Cleaning
 from embeddings.preprocess.clip_bpe import clip_tokenizer_json
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor, Triple
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor, text_sha256
+from embeddings.rounding import is_transformer
 from embeddings.torch_encoder import TorchEncoder, weights_sha256
 from recsys.errors import ConfigError, WeightsUnavailable
 
@@ -30,6 +32,8 @@ _FOLDER = "The folder must hold open_clip_config.json and open_clip_model.safete
 def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tuple[TorchEncoder, TorchEncoder]:
     """The image and the text encoder of one model; their vectors may be compared with each other.
 
+    Models with a convolutional image tower stay in float32, whatever `bf16` says.
+
     Raises:
         ConfigError: the spec names no architecture of open_clip, or one whose preprocessing is not built here.
         WeightsUnavailable: no file, no cache and no hub has the weights.
@@ -42,6 +46,8 @@ def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tup
     image_preprocessor = ImagePreprocessor(image_config(model.visual.preprocess_cfg))
     text_preprocessor = _text_preprocessor(arch, checkpoint)
     dim = _width(model, text_preprocessor)
+    bf16 = bf16 and is_transformer(model.visual)
+    cuts_padding = bf16 and _looks_backwards_only(model)
     image = TorchEncoder(
         _ImageTower(model),
         space_of(name, "image", weights, image_preprocessor.config, dim),
@@ -49,14 +55,16 @@ def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tup
         input_names=("pixels",),
         device=device,
         bf16=bf16,
+        rounded=(model.visual,),
     )
     text = TorchEncoder(
-        _TextTower(model),
+        _CutTextTower(model) if cuts_padding else _TextTower(model),
         space_of(name, "text", weights, text_preprocessor.config, dim),
         text_preprocessor,
         input_names=("input_ids",),
         device=device,
         bf16=bf16,
+        cuts_padding=cuts_padding,
     )
     return image, text
 
@@ -96,6 +104,37 @@ class _TextTower(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, self.model.encode_text(input_ids))  # type: ignore[operator]
+
+
+class _CutTextTower(torch.nn.Module):
+    """CLIP's own text tower for texts of any length `L`, int64 [B, L]: what stands behind the last token of a text
+    cannot reach it, so the 77 positions that `encode_text` wants are mostly padding for nothing.
+    """
+
+    def __init__(self, model: open_clip.CLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        model: Any = self.model
+        length = input_ids.shape[1]
+        dtype = model.transformer.get_cast_dtype()
+        hidden = model.token_embedding(input_ids).to(dtype) + model.positional_embedding[:length].to(dtype)
+        hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
+        pooled = text_global_pool(hidden, input_ids, model.text_pool_type, eos_token_id=model.text_eos_id)
+        projection = model.text_projection
+        projected = projection(pooled) if isinstance(projection, torch.nn.Linear) else pooled @ projection
+        return cast(torch.Tensor, projected)
+
+
+def _looks_backwards_only(model: torch.nn.Module) -> bool:
+    """Whether it is CLIP's own text tower, read at its end-of-text token; other towers may read their padding."""
+    return (
+        type(model) is open_clip.CLIP
+        and model.attn_mask is not None
+        and model.text_projection is not None
+        and model.text_pool_type in ("argmax", "eos")
+    )
 
 
 def _parse(spec: str) -> tuple[str, str | None]:

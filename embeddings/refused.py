@@ -21,6 +21,7 @@ Reason = Literal[
     "too_many_redirects",
     "too_large",  # more bytes than the cap
     "not_readable",  # the file system says no for another reason
+    "changed",  # not what it was when the job was planned
     "damaged_container",  # a tar or Parquet file that holds it is broken
     # It was had and cannot be decoded.
     "empty",

@@ -1,25 +1,25 @@
 """From an encoder's name in the configuration to the encoder: the one place that knows them all.
 
 `bundled`, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`, `open_clip:<folder>`,
-`transformers:<name or folder>`.
+`transformers:<name or folder>`; what hears is named in `audio_encoders`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from embeddings.encoder import Encoder
+from embeddings.encoder import BaseEncoder, Encoder
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.onnx_encoder import OnnxEncoder
+from embeddings.precision import Precision, in_bf16
 from embeddings.preprocess.text import TextPreprocessor
 from recsys.errors import ConfigError, EnvironmentProblem
 
-if TYPE_CHECKING:
-    from embeddings.torch_encoder import TorchEncoder
-
 Device = Literal["auto", "cpu", "cuda"]
+Modality = Literal["image", "text", "audio"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class EncoderPair:
 
     image: Encoder | None
     text: Encoder | None
+    audio: Encoder | None = None
 
     @property
     def aligned(self) -> bool:
@@ -38,26 +39,43 @@ class EncoderPair:
         return image.encoder != "fake" and (image.encoder, image.weights_sha256) == (text.encoder, text.weights_sha256)
 
 
-def load_encoders(image_spec: str, text_spec: str, *, device: Device = "auto", threads: int = 1) -> EncoderPair:
-    """The encoders named, ready to encode.
+def load_encoders(
+    image_spec: str,
+    text_spec: str,
+    audio_spec: str = "none",
+    *,
+    device: Device = "auto",
+    threads: int = 1,
+    precision: Precision = "auto",
+    compile: bool = False,
+) -> EncoderPair:
+    """The encoders named, ready to encode; `Encoder.compute` says what does the arithmetic.
 
-    On CUDA they run in torch in bf16; on a CPU the torch form is exported in memory and runs in ONNX Runtime with
-    `threads` threads, in float32.
+    On a CPU with instructions for bfloat16, and on CUDA, transformers run in torch in bfloat16. Everything else runs
+    in float32: on a CPU in ONNX Runtime, exported in memory, on CUDA in torch. So do models with convolutions, which
+    bfloat16 would change too much, whatever `precision` says.
+
+    Args:
+        threads: batches computed at once on a CPU, each by one core.
+        precision: "auto" as above; "fp32" everywhere; "bf16" on CPUs too that have no instructions for it.
+        compile: let torch compile what it runs on CUDA: slow to start, then faster. On a CPU it gains nothing.
 
     Raises:
         ConfigError: a spec is unknown, or names a model without that modality.
         WeightsUnavailable: weights cannot be had here; the message says how to bring them.
         EnvironmentProblem: CUDA is asked for and not there, or torch is not installed.
     """
-    chosen = _device(device, image_spec, text_spec)
-    image, text = _load(image_spec, "image", chosen), None
-    if text_spec == image_spec and image is not None and image[1] is not None:
-        text = image[1]
-    else:
-        loaded = _load(text_spec, "text", chosen)
-        text = loaded[1] if loaded else None
-    image_encoder = image[0] if image else None
-    return EncoderPair(_ready(image_encoder, chosen, threads), _ready(text, chosen, threads))
+    chosen = _device(device, image_spec, text_spec, audio_spec)
+    how = _How(chosen, in_bf16(precision, chosen), threads, compile)
+    image, text_too = _load(image_spec, "image", how)
+    is_shared = text_spec == image_spec and text_too is not None
+    text = text_too if is_shared else _load(text_spec, "text", how)[1]
+    audio = _load_audio(audio_spec, how)
+    return EncoderPair(
+        _ready(image, how, lambda: _load(image_spec, "image", _PLAIN)[0]),
+        _ready(text, how, lambda: _load(text_spec, "text", _PLAIN)[1]),
+        _ready(audio, how, lambda: _load_audio(audio_spec, _PLAIN)),
+    )
 
 
 def text_preprocessor(spec: str) -> TextPreprocessor | None:
@@ -69,52 +87,102 @@ def text_preprocessor(spec: str) -> TextPreprocessor | None:
         from embeddings.bundled_encoder import bundled_text_preprocessor
 
         return bundled_text_preprocessor()
-    encoder = load_encoders("none", spec, device="cpu").text
+    _device("cpu", spec)
+    encoder = _load(spec, "text", _PLAIN)[1]
     return encoder.preprocessor if encoder and isinstance(encoder.preprocessor, TextPreprocessor) else None
 
 
-_Loaded = tuple["TorchEncoder | FakeEncoder | None", "TorchEncoder | FakeEncoder | None"]
+@dataclass(frozen=True)
+class _How:
+    device: str
+    bf16: bool
+    threads: int = 1
+    compile: bool = False
 
 
-def _load(spec: str, modality: Literal["image", "text"], device: str) -> _Loaded | None:
-    """(image, text) with at least the one asked for; None when the modality is switched off."""
-    bf16 = device == "cuda"
+_PLAIN = _How("cpu", bf16=False)
+_Loaded = tuple[BaseEncoder | None, BaseEncoder | None]
+
+
+def _load(spec: str, modality: Modality, how: _How) -> _Loaded:
+    """(image, text) with at least the one asked for; (None, None) when the modality is switched off."""
+    loader = _LOADERS.get(spec.partition(":")[0])
+    if loader is None or (":" in spec) != (loader in _NAMED):
+        raise ConfigError(
+            f"unknown encoder {spec!r}: write bundled, fake, none, open_clip:<arch>/<pretrained or file> "
+            "or transformers:<name or folder>"
+        )
+    return loader(spec, modality, how)
+
+
+def _none(spec: str, modality: Modality, how: _How) -> _Loaded:
+    return None, None
+
+
+def _fake(spec: str, modality: Modality, how: _How) -> _Loaded:
+    return FakeEncoder("image"), FakeEncoder("text")
+
+
+def _bundled(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.bundled_encoder import load_bundled_image, load_bundled_text
+
+    if modality == "image":
+        return load_bundled_image(device=how.device), None
+    return None, load_bundled_text(device=how.device, bf16=how.bf16)
+
+
+def _open_clip(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.open_clip_encoder import load_open_clip
+
+    return load_open_clip(spec, device=how.device, bf16=how.bf16)
+
+
+def _transformers(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.transformers_encoder import load_transformers
+
+    pair = load_transformers(spec, device=how.device, bf16=how.bf16)
+    if modality == "image" and pair[0] is None:
+        raise ConfigError(f"{spec} encodes text only; name another encoder for images, or `none`")
+    return pair
+
+
+_NAMED = (_open_clip, _transformers)
+_LOADERS: dict[str, Callable[[str, Modality, _How], _Loaded]] = {
+    "none": _none,
+    "fake": _fake,
+    "bundled": _bundled,
+    "open_clip": _open_clip,
+    "transformers": _transformers,
+}
+
+
+def _load_audio(spec: str, how: _How) -> BaseEncoder | None:
     if spec == "none":
         return None
-    if spec == "fake":
-        return FakeEncoder("image"), FakeEncoder("text")
-    if spec == "bundled":
-        from embeddings.bundled_encoder import load_bundled_image, load_bundled_text
+    from embeddings.audio_encoders import load_audio
 
-        if modality == "image":
-            return load_bundled_image(device=device, bf16=bf16), None
-        return None, load_bundled_text(device=device, bf16=bf16)
-    if spec.startswith("open_clip:"):
-        from embeddings.open_clip_encoder import load_open_clip
-
-        return load_open_clip(spec, device=device, bf16=bf16)
-    if spec.startswith("transformers:"):
-        from embeddings.transformers_encoder import load_transformers
-
-        pair = load_transformers(spec, device=device, bf16=bf16)
-        if modality == "image" and pair[0] is None:
-            raise ConfigError(f"{spec} encodes text only; name another encoder for images, or `none`")
-        return pair
-    raise ConfigError(
-        f"unknown encoder {spec!r}: write bundled, fake, none, open_clip:<arch>/<pretrained or file> "
-        "or transformers:<name or folder>"
-    )
+    return load_audio(spec, device=how.device, bf16=how.bf16)
 
 
-def _ready(encoder: TorchEncoder | FakeEncoder | None, device: str, threads: int) -> Encoder | None:
-    if encoder is None or isinstance(encoder, FakeEncoder) or device == "cuda":
+def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEncoder | None]) -> Encoder | None:
+    """The form that computes: torch in float32 on a CPU makes way for ONNX Runtime."""
+    if encoder is None or not encoder.compute.startswith("torch-"):
         return encoder
-    return OnnxEncoder(encoder.onnx_form(), threads=threads)
+    from embeddings.torch_encoder import COMPUTE_PLAIN, TorchEncoder
+
+    if encoder.compute == COMPUTE_PLAIN:
+        encoder = OnnxEncoder(encoder.onnx_form())
+    elif isinstance(encoder, TorchEncoder):
+        encoder.original = original
+        if how.compile and how.device == "cuda":
+            encoder.compile()
+    encoder.parallel = how.threads
+    return encoder
 
 
 def _device(device: Device, *specs: str) -> str:
     """The device to run on; asks torch only where a spec needs torch."""
-    if all(spec in ("fake", "none") for spec in specs):
+    if all(spec in ("fake", "none", "logmel") for spec in specs):
         return "cpu"
     if find_spec("torch") is None:
         raise EnvironmentProblem("encoding needs torch: install requirements/cpu.txt or requirements/gpu.txt")
@@ -127,3 +195,12 @@ def _device(device: Device, *specs: str) -> str:
     if device == "cuda":
         raise EnvironmentProblem("no CUDA device is visible: set the device to cpu or auto, and run `recsys doctor`")
     return "cpu"
+
+
+def n_gpus() -> int:
+    """CUDA devices of this host; 0 without torch."""
+    if find_spec("torch") is None:
+        return 0
+    import torch
+
+    return int(torch.cuda.device_count())

@@ -1,12 +1,14 @@
-"""Vectors on disk: Parquet shards of one embedding space, and the manifest that commits them.
+"""Vectors on disk: Parquet shards of one embedding space, each with its commit marker.
 
-A store is a folder: `shard-000000.parquet`, `shard-000001.parquet`, ..., and `manifest.json`. A shard counts from the
-moment when the manifest names it; every write is a temporary file, fsync and rename, so that a process killed
-anywhere leaves the last committed state. Nothing in it holds a time or a path: the same vectors give the same bytes.
+A store is a folder: `manifest.json` names the space, `shard-000000.parquet` holds rows, `shard-000000.json` is its
+commit marker, and so on. A shard counts from the moment when its marker and those of all shards before it are there;
+every write is a temporary file, fsync and rename, so that a process killed anywhere leaves the last committed state.
+Nothing in it holds a time or a path: the same vectors give the same bytes.
 
-    columns of a shard   item_id       string, the first item that had this content
-                         content_hash  string, hex sha256 of the content
-                         vector        fixed-size list of D float16, L2-normalised
+    columns of a shard   item_id        string, the first item that had this content
+                         content_hash   string, hex sha256 of the content
+                         features_hash  string, hex of what the encoder saw; equal where pixels are; null for texts
+                         vector         fixed-size list of D float16, L2-normalised
 """
 
 from __future__ import annotations
@@ -14,52 +16,68 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from recsys.config import Config
 from recsys.errors import CorruptArtifact, EnvironmentProblem, MissingArtifact, SpaceMismatch
 from recsys.manifest import EmbeddingSpace, canonical_json, sha256_bytes
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-
-
-class ShardEntry(Config):
-    """A committed shard.
-
-    Attributes:
-        unusable: hashes of contents that came with it and whose vector was not finite; they are not encoded again.
-    """
-
-    file: str
-    sha256: str
-    n_rows: int
-    unusable: tuple[str, ...] = ()
+FORMAT = 2
+C = TypeVar("C", bound=Config)
 
 
 class StoreManifest(Config):
-    """What a store holds: the space of all its vectors, and its shards in the order of their writing."""
+    """What all vectors of a store are."""
 
-    format: int = FORMAT
+    format: int
     space: EmbeddingSpace
-    shards: tuple[ShardEntry, ...] = ()
+
+
+class ShardMarker(Config):
+    """A committed shard.
+
+    Attributes:
+        plan: fingerprint of the contents that it was made from, in their order.
+        sha256: of the Parquet file.
+        compute: what did the arithmetic, as `onnxruntime-fp32`; another rounds differently.
+        refused: content hash → (reason, message) of contents of the plan that have no vector.
+    """
+
+    plan: str
+    sha256: str
+    n_rows: int
+    compute: str = ""
+    refused: dict[str, tuple[str, str]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ShardRows:
-    """`R` rows of one shard: item ids, content hashes and vectors float16 [R, D]."""
+    """`R` rows of one shard: item ids, content hashes, features hashes (or None each) and vectors float16 [R, D]."""
 
     item_ids: Sequence[str]
     content_hashes: Sequence[str]
     vectors: NDArray[np.float16]
+    features_hashes: Sequence[str | None] | None = None
+
+
+@dataclass(frozen=True)
+class NewShard:
+    """A shard before it is written."""
+
+    rows: ShardRows
+    plan: str
+    compute: str = ""
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,8 @@ class ShardStore:
     """A folder of shards. A value: `append` gives the store with one shard more."""
 
     directory: Path
-    manifest: StoreManifest
+    space: EmbeddingSpace
+    shards: tuple[ShardMarker, ...] = ()
 
     @classmethod
     def open(cls, directory: Path, space: EmbeddingSpace) -> ShardStore:
@@ -75,36 +94,28 @@ class ShardStore:
 
         Raises:
             SpaceMismatch: it holds vectors of another space.
-            CorruptArtifact: its manifest cannot be read.
+            CorruptArtifact: its manifest or a marker cannot be read.
         """
         path = directory / MANIFEST
         if not path.exists():
-            return cls(directory, StoreManifest(space=space))
-        try:
-            manifest = StoreManifest.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise CorruptArtifact(f"{path} cannot be read; delete {directory} and embed again: {error}") from None
-        manifest.space.require(space)
-        return cls(directory, manifest)
+            return cls(directory, space)
+        _parsed(StoreManifest, path).space.require(space)
+        shards: list[ShardMarker] = []
+        while (marker := marker_path(directory, len(shards))).exists():
+            shards.append(_parsed(ShardMarker, marker))
+        return cls(directory, space, tuple(shards))
 
-    def append(self, rows: ShardRows, *, unusable: Sequence[str] = ()) -> ShardStore:
-        """Write the next shard, then commit it through the manifest."""
-        name = f"shard-{len(self.manifest.shards):06d}.parquet"
-        content = _parquet_bytes(rows, self.manifest.space)
-        write_atomically(self.directory / name, content)
-        entry = ShardEntry(
-            file=name, sha256=sha256_bytes(content), n_rows=len(rows.item_ids), unusable=tuple(sorted(unusable))
-        )
-        manifest = self.manifest.model_copy(update={"shards": (*self.manifest.shards, entry)})
-        write_atomically(self.directory / MANIFEST, canonical_json(manifest.model_dump(mode="json")).encode())
-        return replace(self, manifest=manifest)
+    def append(self, shard: NewShard) -> ShardStore:
+        """Write the next shard, then commit it. Raises EnvironmentProblem when the disk is full or refuses."""
+        marker = write_shard(self.directory, len(self.shards), self.space, shard)
+        return replace(self, shards=(*self.shards, marker))
 
-    def hashes(self, entry: ShardEntry) -> list[str]:
-        """The content hashes of one shard, in row order; raises as `read` does."""
-        hashes: list[str] = self._table(entry, ["content_hash"])["content_hash"].to_pylist()
-        return hashes
+    def hashes(self, shard: int) -> tuple[list[str], list[str | None]]:
+        """Content and features hashes of one shard, in row order; raises as `read` does."""
+        table = self._table(shard, ["content_hash", "features_hash"])
+        return table["content_hash"].to_pylist(), table["features_hash"].to_pylist()
 
-    def read(self, entry: ShardEntry) -> ShardRows:
+    def read(self, shard: int) -> ShardRows:
         """One shard.
 
         Raises:
@@ -112,28 +123,100 @@ class ShardStore:
             CorruptArtifact: its bytes are not those that were committed.
             SpaceMismatch: the file itself names another space.
         """
-        table = self._table(entry, None)
-        width = self.manifest.space.dim
+        table = self._table(shard, None)
         flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors = flat.astype(np.float16, copy=False).reshape(-1, width)
-        return ShardRows(table["item_id"].to_pylist(), table["content_hash"].to_pylist(), vectors)
+        vectors = flat.astype(np.float16, copy=False).reshape(-1, self.space.dim)
+        columns = (table[name].to_pylist() for name in ("item_id", "content_hash", "features_hash"))
+        item_ids, content_hashes, features_hashes = columns
+        return ShardRows(item_ids, content_hashes, vectors, features_hashes)
 
     def __iter__(self) -> Iterator[ShardRows]:
-        return (self.read(entry) for entry in self.manifest.shards)
+        return (self.read(shard) for shard in range(len(self.shards)))
 
-    def _table(self, entry: ShardEntry, columns: list[str] | None) -> pa.Table:
-        path = self.directory / entry.file
+    def _table(self, shard: int, columns: list[str] | None) -> pa.Table:
+        path = shard_path(self.directory, shard)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             raise MissingArtifact(f"{path} is not there; delete {self.directory} and run `recsys embed`") from None
-        if sha256_bytes(content) != entry.sha256:
+        if sha256_bytes(content) != self.shards[shard].sha256:
             raise CorruptArtifact(f"{path} is damaged; delete {self.directory} and run `recsys embed`")
         file = pq.ParquetFile(io.BytesIO(content))
         named = json.loads(file.schema_arrow.metadata[b"space"])
-        if EmbeddingSpace.model_validate(named).space_id != self.manifest.space.space_id:
+        if EmbeddingSpace.model_validate(named).space_id != self.space.space_id:
             raise SpaceMismatch(f"{path} belongs to another embedding space; delete {self.directory} and embed again")
         return file.read(columns=columns)
+
+
+def write_shard(directory: Path, number: int, space: EmbeddingSpace, shard: NewShard) -> ShardMarker:
+    """Write shard `number` and then its marker: what an engine's worker does.
+
+    Two workers that write the same shard write the same bytes. Raises EnvironmentProblem.
+    """
+    write_manifest(directory, space)
+    content = _parquet_bytes(shard.rows, space)
+    forget_shard(directory, number, unless=sha256_bytes(content))
+    write_atomically(shard_path(directory, number), content)
+    marker = ShardMarker(
+        plan=shard.plan,
+        sha256=sha256_bytes(content),
+        n_rows=len(shard.rows.item_ids),
+        compute=shard.compute,
+        refused=dict(sorted(shard.refused.items())),
+    )
+    write_atomically(marker_path(directory, number), canonical_json(marker.model_dump(mode="json")).encode())
+    return marker
+
+
+def write_manifest(directory: Path, space: EmbeddingSpace) -> None:
+    """Make `directory` a store, where it is none. Raises EnvironmentProblem."""
+    if not (directory / MANIFEST).exists():
+        manifest = StoreManifest(format=FORMAT, space=space)
+        write_atomically(directory / MANIFEST, canonical_json(manifest.model_dump(mode="json")).encode())
+
+
+def forget_shard(directory: Path, number: int, *, unless: str = "") -> None:
+    """Take the marker of shard `number` away, unless its file has this sha256.
+
+    A marker must never stand beside a file that it does not describe, not even for a moment.
+
+    Raises:
+        EnvironmentProblem: the disk refuses.
+    """
+    path = marker_path(directory, number)
+    try:
+        if path.exists() and _parsed(ShardMarker, path).sha256 != unless:
+            path.unlink()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot remove {path}: {error.strerror}") from error
+
+
+def forget_shards_from(directory: Path, number: int) -> None:
+    """Take shards away that a killed run of an engine committed out of order, and that no later run wants.
+
+    Raises:
+        EnvironmentProblem: the disk refuses.
+    """
+    for path in sorted(directory.glob("shard-*.json")):
+        found = int(path.stem.removeprefix("shard-"))
+        if found >= number:
+            forget_shard(directory, found)
+            shard_path(directory, found).unlink(missing_ok=True)
+
+
+def committed(directory: Path, number: int, plan: str) -> ShardMarker | None:
+    """The marker of shard `number` when it was made from `plan`. Raises CorruptArtifact."""
+    path = marker_path(directory, number)
+    marker = _parsed(ShardMarker, path) if path.exists() else None
+    return marker if marker is not None and marker.plan == plan else None
+
+
+def shard_path(directory: Path, number: int) -> Path:
+    return directory / f"shard-{number:06d}.parquet"
+
+
+def marker_path(directory: Path, number: int) -> Path:
+    return directory / f"shard-{number:06d}.json"
 
 
 def store_folder(root: Path, space: EmbeddingSpace) -> Path:
@@ -147,30 +230,48 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         EnvironmentProblem: the disk is full or refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}; nothing that was there is lost") from error
-    folder = os.open(path.parent, os.O_RDONLY)
+        _forget(temporary)
+        raise EnvironmentProblem(
+            f"cannot write {path}: {error.strerror}; run the same command when it can: nothing that was there is lost"
+        ) from error
+
+
+def _forget(temporary: Path) -> None:
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return  # a disk that refuses everything; the next write of this file replaces it
+
+
+def _parsed(kind: type[C], path: Path) -> C:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise CorruptArtifact(f"{path} cannot be read; delete {path.parent} and embed again: {error}") from None
 
 
 def _parquet_bytes(rows: ShardRows, space: EmbeddingSpace) -> bytes:
     flat = pa.array(np.ascontiguousarray(rows.vectors, dtype=np.float16).ravel(), type=pa.float16())
+    features_hashes = rows.features_hashes or [None] * len(rows.item_ids)
     table = pa.table(
         {
             "item_id": pa.array(rows.item_ids, type=pa.string()),
             "content_hash": pa.array(rows.content_hashes, type=pa.string()),
+            "features_hash": pa.array(features_hashes, type=pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(flat, space.dim),
         }
     ).replace_schema_metadata({"space": canonical_json(space.model_dump()), "space_id": space.space_id})

@@ -1,4 +1,4 @@
-"""`transformers:<name or folder>`: text encoders of the BERT family, and CLIP (image and text)."""
+"""`transformers:<name or folder>`: text encoders of the BERT family, CLIP (image and text), and CLAP's text tower."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recsys.errors import ConfigError
 PREFIX = "transformers:"
 Pooling = Literal["mean", "cls"]
 
-_BRING = (
+BRING = (
     "Bring them: `hf download` the model on a machine with a network, copy the folder here and name it, "
     "as transformers:path/to/folder; or choose the encoder `bundled`."
 )
@@ -38,15 +38,19 @@ def load_transformers(
         WeightsUnavailable: no folder, no cache and no hub has it.
     """
     name = spec.removeprefix(PREFIX)
-    with weights_by_name(spec, bring=_BRING, local=Path(name).is_dir()), quiet_loading():
+    with weights_by_name(spec, bring=BRING, local=Path(name).is_dir()), quiet_loading():
         config = AutoConfig.from_pretrained(name)
         if config.model_type == "clip":
             return load_clip(name, device=device, bf16=bf16)
+        if config.model_type == "clap":
+            from embeddings.audio_transformers import load_clap
+
+            return None, load_clap(name, device=device, bf16=bf16)[1]
         model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(name)
         pooling, max_length = _sentence_settings(name)
     limit = min(max_length or 512, _positions(config))
-    tokenizer_json = _tokenizer_json(name, tokenizer)
+    tokenizer_json = tokenizer_json_of(name, tokenizer)
     encoder = text_encoder(
         f"{PREFIX}{config.model_type}",
         model,
@@ -101,7 +105,7 @@ def load_clip(name: str, *, device: str = "cpu", bf16: bool = False) -> tuple[To
     """transformers' own CLIP: image and text in one space."""
     model: Any = CLIPModel.from_pretrained(name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(name)
-    tokenizer_json = _tokenizer_json(name, tokenizer)
+    tokenizer_json = tokenizer_json_of(name, tokenizer)
     config = model.config
     facts = {"image": _facts(config.vision_config), "text": _facts(config.text_config)}
     weights = weights_sha256(model, facts)
@@ -122,6 +126,7 @@ def load_clip(name: str, *, device: str = "cpu", bf16: bool = False) -> tuple[To
         input_names=("pixels",),
         device=device,
         bf16=bf16,
+        rounded=(model.vision_model, model.visual_projection),
     )
     text = TorchEncoder(
         _ClipText(model),
@@ -208,7 +213,7 @@ def _file_beside(name: str, file: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _tokenizer_json(name: str, tokenizer: Any) -> str:
+def tokenizer_json_of(name: str, tokenizer: Any) -> str:
     """The model's own tokenizer.json where it has one, so that the space does not depend on a library's version."""
     path = _file_beside(name, "tokenizer.json")
     if path:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 release_app = typer.Typer(no_args_is_help=True, help="Build, publish, roll back and list releases.")
 events_app = typer.Typer(no_args_is_help=True, help="Move events between the service's log and files.")
+embed_app = typer.Typer(invoke_without_command=True, help="Encode pictures, words and sounds; report on them.")
+app.add_typer(embed_app, name="embed")
 app.add_typer(release_app, name="release")
 app.add_typer(events_app, name="events")
 
@@ -78,12 +80,47 @@ def validate(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None
     _run(lambda: validate_job(Workspace.open(workspace), now=datetime.now(UTC)), json_file)
 
 
-@app.command()
-def embed(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
-    """Encode the items' pictures and words (only what changed). Exit 1 when some could not be read."""
-    from jobs.embed import embed_job
+@embed_app.callback()
+def embed(
+    context: typer.Context,
+    workspace: WorkspaceDir = HERE,
+    retry: Annotated[
+        Literal["failed"] | None, typer.Option(help="Try again what earlier runs could not fetch, read or decode.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "processes", "ray"], typer.Option(help="This process, one process a device, or a Ray cluster.")
+    ] = "local",
+    devices: Annotated[str, typer.Option(help="Of `processes`: cuda:0,cuda:1; default: all GPUs.")] = "",
+    workers: Annotated[int, typer.Option(help="Of `ray`: actors; of `processes` without GPUs: processes.")] = 2,
+    gpus_per_worker: Annotated[float, typer.Option(help="Of `ray`.")] = 0.0,
+    ray_address: Annotated[str | None, typer.Option(help="Of `ray`: auto or ray://host:port; default: here.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Encode pictures, words and sounds (only what changed). Exit 1 when some could not be had or read."""
+    if context.invoked_subcommand is not None:
+        return
+    from jobs.embed import EmbedChoice, embed_job, engine_of
 
-    _run(lambda: embed_job(Workspace.open(workspace)), json_file)
+    def job() -> Result:
+        chosen = engine_of(
+            engine, devices=devices, workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address
+        )
+        return embed_job(Workspace.open(workspace), EmbedChoice(chosen, retry_failed=retry == "failed"))
+
+    _run(job, json_file)
+
+
+@embed_app.command("report")
+def embed_report(
+    workspace: WorkspaceDir = HERE,
+    html: Annotated[Path | None, typer.Option(help="Default: artifacts/report/embed.html.")] = None,
+    sample: Annotated[int, typer.Option(help="Pictures that are read again at most; 0 = all.")] = 20_000,
+    json_file: JsonFile = None,
+) -> None:
+    """Near-duplicates, blanks, disagreement and drift, as a page and JSON. Exit 1 on drift or unusable vectors."""
+    from jobs.embed_report import embed_report_job
+
+    _run(lambda: embed_report_job(Workspace.open(workspace), html=html, sample=sample), json_file)
 
 
 @app.command()
@@ -168,6 +205,29 @@ def events_import(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_f
     from jobs.events import import_job
 
     _run(lambda: import_job(Workspace.open(workspace), store_url=store), json_file)
+
+
+@app.command()
+def plan(
+    items: Annotated[float, typer.Option(help="Number of items, as 50e6.")],
+    dim: Annotated[int, typer.Option(help="Width of their vectors.")],
+    qps: Annotated[float, typer.Option(help="Searches a second at peak.")] = 100.0,
+    filters: Annotated[float, typer.Option(help="Share of the items that the usual filter lets pass.")] = 1.0,
+    memory_gib: Annotated[float, typer.Option(help="Of one process for the index; 0 = no limit.")] = 0.0,
+    gpu: Annotated[bool, typer.Option("--gpu", help="A GPU trains the cells.")] = False,
+    core_hour: Annotated[float | None, typer.Option(help="Price of a core for an hour, in your currency.")] = None,
+    gib_hour: Annotated[float | None, typer.Option(help="Price of a GiB of memory for an hour.")] = None,
+    gpu_hour: Annotated[float | None, typer.Option(help="Price of a GPU for an hour.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Which index so many items want: type, memory, disk, build time, cores and cost, with what is assumed."""
+    from jobs.plan import plan_job
+
+    def job() -> Result:
+        prices = {"price_core_hour": core_hour, "price_gib_hour": gib_hour, "price_gpu_hour": gpu_hour}
+        return plan_job(items, dim, qps=qps, selectivity=filters, memory_gib=memory_gib, gpu=gpu, **prices)
+
+    _run(job, json_file)
 
 
 @app.command()

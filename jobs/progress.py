@@ -49,3 +49,24 @@ def progress_bar(label: str, unit: str = "items") -> Iterator[OnProgress]:
             progress.update(task, completed=done, total=total)
 
         yield on_progress
+
+
+@contextmanager
+def busy_bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[int, float], None]]:
+    """A bar of an encoding job; the callable it yields takes (done so far, share of the time the device had work)."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TextColumn("{task.fields[busy]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=False) as progress:
+        task = progress.add_task(label, total=total, busy="")
+
+        def on_progress(done: int, busy: float) -> None:
+            progress.update(task, completed=done, busy=f"[dim]device busy {busy:.0%}[/]" if busy else "")
+
+        yield on_progress

@@ -169,7 +169,8 @@ def write_parts(
     history = make_split(dataset.sequences, workspace.config.evaluation).history
     n_items = len(dataset.vocabulary)
     neighbours = fit_transitions(history, n_items)
-    index = build_index(item_vectors)
+    with progress_bar("build the index") as bar:
+        index = build_index(item_vectors, workspace.config.index, on_progress=bar)
     items = dataset.items.select(list(ITEM_FIELDS)).replace_schema_metadata(None)
     pq.write_table(items, staging / "items.parquet", compression="zstd")
     write_index(index, staging / "index.faiss")
@@ -194,6 +195,7 @@ def write_parts(
         blend=model.blend if model else Blend(similarity_weight=0.0),
         max_history=model.max_history if model else 0,
         has_towers=model is not None,
+        text_template=workspace.config.encoders.text_template,
     )
     (staging / "serving.json").write_text(canonical_json(schema.model_dump(mode="json")), encoding="utf-8")
 

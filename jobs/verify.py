@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ from recsys.evaluation import (
     make_split,
 )
 from recsys.index.exact import ExactIndex
+from recsys.index.quality import FilteredRecall, IndexQuality, measure_index
 from recsys.live import CatalogView
-from recsys.metrics.ann import recall_against_exact
 from recsys.metrics.bootstrap import Estimate
 from recsys.ports import QueryEncoder
 from recsys.release import LoadedRelease
@@ -40,6 +40,7 @@ class Acceptance:
     Attributes:
         n_items: of the catalogue.
         index_recall: recall@100 of the index against exact search, 1 for an exact one.
+        index_filtered: the same under filters that let 90 % to .01 % of the items pass; empty for an exact one.
         n_users: test users whose slates were served.
         served, popularity: `{"ndcg@10": {"value", "low", "high"}, ...}` on the same users; empty without users.
         lift: served minus popularity, NDCG@10, paired over users; None without users.
@@ -48,6 +49,7 @@ class Acceptance:
 
     n_items: int
     index_recall: float
+    index_filtered: tuple[FilteredRecall, ...]
     n_users: int
     served: Mapping[str, Any]
     popularity: Mapping[str, Any]
@@ -58,6 +60,7 @@ class Acceptance:
         return {
             "n_items": self.n_items,
             "index_recall@100": round(self.index_recall, 6),
+            "index_filtered_recall@100": [each.as_json() for each in self.index_filtered],
             "n_users": self.n_users,
             "served": dict(self.served),
             "popularity": dict(self.popularity),
@@ -75,16 +78,17 @@ def verify(
     """Measure a loaded release on the interactions that [evaluation] holds out: nothing in it has seen them."""
     split = make_split(sequences, config.evaluation).sampled(config.gate.max_users, seed=config.evaluation.seed)
     n_items = catalog.release.n_items
-    recall = index_recall(catalog, split)
+    index = index_quality(catalog, split, seed=config.evaluation.seed)
     if not len(split.target_users):
-        return Acceptance(n_items, recall, 0, {}, {}, None)
+        return Acceptance(n_items, index.recall, index.filtered, 0, {}, {}, None)
     plan = config.evaluation
     slates = served_slates(catalog, split, config.recommender, on_progress=on_progress)
     served = evaluate_slates(slates, split, n_items, plan)
     popularity = popularity_of(split, n_items, plan)
     return Acceptance(
         n_items=n_items,
-        index_recall=recall,
+        index_recall=index.recall,
+        index_filtered=index.filtered,
         n_users=len(distinct_users(split)),
         served=headline(served),
         popularity=headline(popularity),
@@ -104,23 +108,21 @@ def headline(evaluation: Evaluation) -> dict[str, Any]:
     return {name: value for name, value in measures.items() if "@" in name}
 
 
-def index_recall(catalog: CatalogView, split: Split) -> float:
-    """Recall@100 of the release's index against exact search, over the queries of test users.
+def index_quality(catalog: CatalogView, split: Split, *, seed: int) -> IndexQuality:
+    """Recall@100 of the release's index against exact search, over the queries of test users, without and with filters.
 
-    Without users, items' own vectors spread over the catalogue stand in.
+    Without users, items' own vectors spread over the catalogue stand in. An exact index is exact by construction.
     """
     release = catalog.release
-    if release.n_items == 0 or release.query_encoder is None:
-        return 1.0
+    if release.n_items == 0 or release.query_encoder is None or type(release.index) is ExactIndex:
+        return IndexQuality(1.0, ())
     users = distinct_users(split)[:PROBE_QUERIES]
     if len(users):
         queries = np.stack([_query(release, release.query_encoder, split.history, int(user)) for user in users])
     else:
         probes = np.linspace(0, release.n_items - 1, min(PROBE_QUERIES, release.n_items)).astype(np.int64)
         queries = np.ascontiguousarray(release.item_vectors[probes])
-    found, _ = release.index.search(queries, PROBE_K)
-    exact, _ = ExactIndex(release.item_vectors).search(queries, PROBE_K)
-    return float(recall_against_exact(found, exact))
+    return measure_index(release.index, ExactIndex(release.item_vectors), queries, k=PROBE_K, seed=seed)
 
 
 def _query(release: LoadedRelease, tower: QueryEncoder, history: Sequences, user: int) -> NDArray[np.float32]:
@@ -142,6 +144,7 @@ def gate_problems(
     recall = acceptance["index_recall@100"]
     if recall < config.min_index_recall:
         problems.append(f"index recall@100 is {recall:.4f}, below {config.min_index_recall}")
+    problems += _filter_problems(acceptance.get("index_filtered_recall@100", ()), config)
     n_items, n_before = acceptance["n_items"], (current or {}).get("n_items", 0)
     if n_items < n_before * (1 - config.max_shrink):
         problems.append(f"the catalogue has {n_items:,} items, and the current release has {n_before:,}")
@@ -154,3 +157,17 @@ def gate_problems(
         if before is not None and served < before * (1 - config.max_loss):
             problems.append(f"served NDCG@10 {served:.4f} fell by more than {config.max_loss:.0%} from {before:.4f}")
     return tuple(problems)
+
+
+def _filter_problems(filtered: Sequence[Mapping[str, Any]], config: GateConfig) -> list[str]:
+    """What is wrong with an index under filters, from `FilteredRecall.as_json()`."""
+    problems = []
+    for each in filtered:
+        where = f"where a filter lets {100 * each['selectivity']:g} % of the items pass"
+        if each["recall"] < config.min_filtered_recall:
+            problems.append(f"index recall@100 is {each['recall']:.4f}, below {config.min_filtered_recall}, {where}")
+        if each["shortest_share"] < 1:
+            problems.append(f"the index answers with too few items {where}")
+        if each["strays"]:
+            problems.append(f"the index answers with items that are not allowed {where}")
+    return problems

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 from recsys.config import Config
 from recsys.fields import encode_object, kind_of, parse_id, parse_object, parse_text, type_reason
 from recsys.quarantine import RowRefused
+from recsys.references import is_web, normal_root, url_below, url_scheme
 from recsys.times import STRICT, TimeFormat, TimeRules, parse_time_ms
 
 MAX_TITLE_CHARACTERS = 2_000
@@ -76,7 +77,8 @@ class DataConfig(Config):
         time_format: what a bare number counts; "rfc3339" refuses bare numbers.
         columns: how columns are called, where not as here.
         category_separator: splits a text of several categories.
-        image_root: the folder, relative to the items file, that image and audio paths may lie in.
+        image_root: the folder, relative to the items file, that image and audio paths may lie in; or a URL such as
+            `s3://bucket/pictures` that they are relative to.
     """
 
     dir: str = "data"
@@ -101,9 +103,12 @@ class DataConfig(Config):
 
     @field_validator("image_root")
     @classmethod
-    def _is_relative(cls, root: str) -> str:
+    def _is_relative_or_a_url(cls, root: str) -> str:
+        if "://" in root:
+            return normal_root(root)
         if posixpath.isabs(root):
-            raise ValueError("must be relative to the items file, like . or ../pictures")
+            message = "must be relative to the items file, like . or ../pictures, or a URL like file:///srv/pictures"
+            raise ValueError(message)
         return root
 
     @field_validator("category_separator")
@@ -120,7 +125,8 @@ class CatalogItem:
 
     Attributes:
         categories: each once, in the order given.
-        image, audio: path relative to the items file, or an http(s) URL.
+        image, audio: path relative to the items file (or to `image_root` where that is a URL), an http(s) URL, or a URL
+            below `image_root`.
         price: in the catalogue's own currency, >= 0.
         available_from, available_until: UTC; shown from the first on, and before the second.
         hidden: never shown, but still learned from.
@@ -153,7 +159,7 @@ class ItemRules:
 
     Attributes:
         file_root: None refuses image and audio (over HTTP a file is bytes in the request); otherwise the folder,
-            relative to the items file, that paths may lie in.
+            relative to the items file, that paths may lie in, or the URL that they must lie below.
     """
 
     file_root: str | None = None
@@ -215,18 +221,33 @@ def _file_reference(value: Any, column: str, rules: ItemRules) -> str | None:
     if rules.file_root is None:
         message = f"{column} as a path or URL is not taken here: send the file's bytes in the request"
         raise RowRefused("bad_reference", column, message, value=reference)
-    scheme = _SCHEME.match(reference)
-    if scheme:
-        if scheme.group().lower() not in ("http:", "https:"):
-            message = f"{column} must be a relative path or an http(s) URL, not {scheme.group()}"
-            raise RowRefused("bad_reference", column, message, value=reference)
+    if is_web(reference):
         return reference
-    if "\\" in reference:
+    scheme = _SCHEME.match(reference)
+    if not scheme and "\\" in reference:
         raise RowRefused("bad_reference", column, f"{column}: write paths with /, not \\", value=reference)
+    if url_scheme(rules.file_root):
+        return _below_url(reference, column, rules.file_root)
+    if scheme:
+        message = f"{column} must be a relative path or an http(s) URL, not {scheme.group()}"
+        if url_scheme(reference):
+            message += ": set image_root under [data] to the URL that all of them lie below"
+        raise RowRefused("bad_reference", column, message, value=reference)
     if not _lies_within(reference, rules.file_root):
         message = f"{column} lies outside the items file's folder: move it there, or set image_root under [data]"
         raise RowRefused("outside_folder", column, message, value=reference)
     return posixpath.normpath(reference)
+
+
+def _below_url(reference: str, column: str, root: str) -> str:
+    scheme = _SCHEME.match(reference)
+    if scheme and url_scheme(reference) != url_scheme(root):
+        message = f"{column} must be a path relative to {root}, a URL below it, or an http(s) URL, not {scheme.group()}"
+        raise RowRefused("bad_reference", column, message, value=reference)
+    if url_below(reference, root) is None:
+        message = f"{column} lies outside {root}: move it there, or set image_root under [data] to what holds them all"
+        raise RowRefused("outside_folder", column, message, value=reference)
+    return reference if scheme else posixpath.normpath(reference)
 
 
 def _lies_within(path: str, root: str) -> bool:

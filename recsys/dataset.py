@@ -92,7 +92,7 @@ class Modality:
     """One kind of content as frozen vectors of one embedding space.
 
     Attributes:
-        name: "image" or "text" (others come with later encoders).
+        name: "image", "text", "audio" or "transcript".
         space_id: the embedding space (see `recsys.manifest.EmbeddingSpace`).
         vectors: float32 [N, D], L2-normalised; rows without content are zeros and masked.
         present: bool [N], False where the item has no such content.

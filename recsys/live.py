@@ -83,20 +83,20 @@ class CatalogView:
     def all_content(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """All modalities side by side, each masked where absent: float32 [len(rows), sum of D_m], bool any present.
 
-        Rows are scaled so that the inner product of two of them is the mean cosine over the modalities.
+        Each row with content has length 1, so that the inner product of two items with the same modalities is the mean
+        of their cosines; a modality that neither has does not count, and one that only one has counts as unlike.
         """
         modalities = self.release.modalities
-        present = np.zeros(len(rows), dtype=np.bool_)
+        n_present = np.zeros(len(rows), dtype=np.float32)
         side_by_side = np.empty((len(rows), sum(each.vectors.shape[1] for each in modalities)), dtype=np.float32)
         first = 0
         for modality in modalities:
             vectors, here = self.content(modality.name, rows)
-            part = side_by_side[:, first : first + vectors.shape[1]]
-            np.multiply(vectors, np.float32(1 / np.sqrt(len(modalities))), out=part)
-            part[~here] = 0
-            present |= here
+            side_by_side[:, first : first + vectors.shape[1]] = np.where(here[:, None], vectors, np.float32(0))
+            n_present += here
             first += vectors.shape[1]
-        return side_by_side, present
+        side_by_side /= np.sqrt(np.maximum(n_present, 1))[:, None]
+        return side_by_side, n_present > 0
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """The catalogue fields of an item: the release's, and over them what was upserted."""

@@ -18,6 +18,7 @@ from recsys.dataset import Modality
 from recsys.events import hash64
 from recsys.features.blend import Blend
 from recsys.features.transitions import Neighbours
+from recsys.item_template import FIRST_TEMPLATE
 from recsys.manifest import ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder
 from recsys.vocabulary import Vocabulary
@@ -36,6 +37,7 @@ class ServingSchema(Config):
         blend: weights of the ranking formula, fitted on validation.
         max_history: how many of the latest interactions the query tower reads.
         has_towers: False for a release built before any behaviour was there.
+        text_template: how the items' texts were put together; new items are put into the same words.
     """
 
     vocabulary_checksum: str
@@ -48,6 +50,7 @@ class ServingSchema(Config):
     blend: Blend
     max_history: int
     has_towers: bool
+    text_template: str = FIRST_TEMPLATE
 
 
 @dataclass(frozen=True)

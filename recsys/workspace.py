@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import field_validator
+
 from recsys.catalog import DataConfig
 from recsys.config import Config, load_config
+from recsys.errors import ConfigError
 from recsys.evaluation import EvaluationConfig
+from recsys.index.config import IndexConfig
+from recsys.item_template import DEFAULT_TEMPLATE, parse_template
 from recsys.models.config import ModelConfig, TrainingConfig
 from recsys.recommender import RecommenderConfig
 from recsys.serving_config import ServingConfig
+from recsys.sources_config import SourcesConfig
 
 CONFIG_NAME = "recsys.toml"
 
@@ -28,16 +34,36 @@ class EncodersConfig(Config):
     Attributes:
         image: `bundled`, `open_clip:<arch>/<pretrained or path>`, `transformers:<name or path>`, `fake` or `none`.
         text: the same; with `open_clip:` for both, pictures and words share one space.
+        audio: `logmel` (needs no weights), `transformers:<AST or CLAP name or path>`, `fake` or `none`; where no item
+            has a sound, nothing is loaded.
+        text_template: the words of an item, from {title}, {description}, {categories}, {attributes} and
+            {attributes.NAME}; a missing field takes along what stands before it.
         device: `auto` takes a GPU when there is one.
+        precision: `auto` computes in bf16 where the device has it and it was measured faster and exact enough.
         threads: CPU threads of an embedding job; 0 = all cores.
-        shard_size: items a shard; a killed job loses at most one.
+        decode_workers: isolated processes that decode pictures and sound; 0 = as many as threads, -1 = none: decode
+            in the job itself, which is for files that you made.
+        shard_size: contents a shard; a killed job loses at most one. A GPU wants 16384.
     """
 
     image: str = "bundled"
     text: str = "bundled"
+    audio: str = "logmel"
+    text_template: str = DEFAULT_TEMPLATE
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
+    decode_workers: int = 0
     shard_size: int = 1024
+
+    @field_validator("text_template")
+    @classmethod
+    def _has_known_fields(cls, template: str) -> str:
+        try:
+            parse_template(template)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return template
 
 
 class GateConfig(Config):
@@ -45,6 +71,8 @@ class GateConfig(Config):
 
     Attributes:
         min_index_recall: recall@100 of the index against exact search.
+        min_filtered_recall: the same under filters that let 90 % to .01 % of the items pass; an answer that is
+            shorter than what there was, or holds what the filter forbids, is never good enough.
         min_lift_over_popularity: served NDCG@10 over popularity's; 0 switches it off.
         max_loss: how much worse than the current release's served NDCG@10 it may be, as a share.
         min_users: with fewer test users than this the two NDCG rules are reported and not enforced.
@@ -54,6 +82,7 @@ class GateConfig(Config):
     """
 
     min_index_recall: float = 0.95
+    min_filtered_recall: float = 0.98
     min_lift_over_popularity: float = 1.0
     max_loss: float = 0.1
     min_users: int = 100
@@ -75,10 +104,12 @@ class WorkspaceConfig(Config):
     """All of `recsys.toml`."""
 
     data: DataConfig = DataConfig()
+    sources: SourcesConfig = SourcesConfig()
     encoders: EncodersConfig = EncodersConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
     recommender: RecommenderConfig = RecommenderConfig()
     gate: GateConfig = GateConfig()
     refresh: RefreshConfig = RefreshConfig()

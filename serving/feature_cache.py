@@ -106,7 +106,7 @@ class CachedQueryEncoder:
 
 
 class CachedContentEncoder:
-    """A `ContentEncoder` that encodes each text and picture once in an embedding space."""
+    """A `ContentEncoder` that encodes each text, picture and sound once in an embedding space."""
 
     def __init__(self, encoder: ContentEncoder, cache: VectorCache) -> None:
         self._encoder = encoder
@@ -123,6 +123,10 @@ class CachedContentEncoder:
     def encode_text(self, text: str) -> Floats:
         """See the port."""
         return self._cache.of(self._key("text", text.encode()), lambda: self._encoder.encode_text(text))
+
+    def encode_audio(self, data: bytes) -> Floats:
+        """See the port."""
+        return self._cache.of(self._key("audio", data), lambda: self._encoder.encode_audio(data))
 
     def _key(self, modality: str, content: bytes) -> bytes:
         digest = hashlib.sha256(f"{modality}|{self.space_ids.get(modality)}|".encode())

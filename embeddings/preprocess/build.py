@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from embeddings.preprocess.audio import AudioPreprocessConfig, AudioPreprocessor
+from embeddings.preprocess.audio_summary import AudioSummaryConfig, AudioSummaryPreprocessor
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
@@ -13,7 +15,7 @@ from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
 from recsys.errors import CorruptArtifact, MissingArtifact
 
 AnyConfig = Annotated[
-    ImagePreprocessConfig | TextPreprocessConfig | FakePreprocessConfig,
+    ImagePreprocessConfig | TextPreprocessConfig | FakePreprocessConfig | AudioPreprocessConfig | AudioSummaryConfig,
     Field(discriminator="kind"),
 ]
 
@@ -34,6 +36,10 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         return ImagePreprocessor(config)
     if isinstance(config, FakePreprocessConfig):
         return FakePreprocessor(config)
+    if isinstance(config, AudioPreprocessConfig):
+        return AudioPreprocessor(config)
+    if isinstance(config, AudioSummaryConfig):
+        return AudioSummaryPreprocessor(config)
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)

@@ -11,22 +11,24 @@ from PIL import Image
 
 from embeddings.preprocess.decode import decode_image
 from embeddings.preprocess.features import Batch, Content, Features
+from embeddings.preprocess.waveform import Listening, read_sound
 from recsys.config import Config
 from recsys.errors import InputError
 
 N_HASHED = 16
 _NOISE = 0.05
+_SOUND_HZ = 8_000
 
 
 class FakePreprocessConfig(Config):
-    """`F = n_meaning + N_HASHED` features: words hashed to buckets (text) or a small colour grid (image).
+    """`F = n_meaning + N_HASHED` features: words hashed to buckets, a small colour grid (image), or pitches (audio).
 
     Attributes:
-        n_meaning: buckets of words, or 3 x side x side colour cells.
+        n_meaning: buckets of words, 3 x side x side colour cells, or bands of equal width up to 4 kHz.
     """
 
     kind: Literal["fake"] = "fake"
-    modality: Literal["image", "text"]
+    modality: Literal["image", "text", "audio"]
     n_meaning: int
 
 
@@ -45,8 +47,9 @@ class FakePreprocessor:
             meaning, raw = self._words(content), content.encode("utf-8", "replace")
         else:
             if isinstance(content, str):
-                raise InputError("an image must be given as its file's bytes, not as text")
-            meaning, raw = self._colours(content), content
+                raise InputError(f"{self.config.modality} must be given as its file's bytes, not as text")
+            meaning = self._pitches(content) if self.config.modality == "audio" else self._colours(content)
+            raw = content
         digest = np.frombuffer(hashlib.sha256(raw).digest()[:N_HASHED], dtype=np.uint8)
         return np.concatenate([meaning, (digest / 127.5 - 1.0) * _NOISE]).astype(np.float32)
 
@@ -68,3 +71,9 @@ class FakePreprocessor:
         side = int((self.config.n_meaning // 3) ** 0.5)
         image = decode_image(content).convert("RGB").resize((side, side), Image.Resampling.BOX)
         return np.asarray(image, dtype=np.float64).ravel() / 127.5 - 1.0
+
+    def _pitches(self, content: bytes) -> Features:
+        [waveform] = read_sound(content, Listening(sample_rate=_SOUND_HZ, window_samples=_SOUND_HZ))
+        spectrum = np.abs(np.fft.rfft(waveform, _SOUND_HZ))[1:]
+        bands = np.array([band.sum() for band in np.array_split(spectrum, self.config.n_meaning)])
+        return bands / max(float(np.linalg.norm(bands)), 1e-12)

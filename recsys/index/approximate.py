@@ -1,18 +1,22 @@
 """Approximate search: FAISS finds more candidates than asked for, the true vectors put them in order.
 
 The FAISS part holds only codes; the item vectors, which a release has anyway, refine what it finds. So similarities
-are exact, and nothing is stored twice. Letters: N items, D width, B queries, k neighbours, F factor.
+are exact, and nothing is stored twice. Letters: N items, A allowed rows, D width, B queries, k neighbours, F factor.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.index.exact import ExactIndex, checked_queries, checked_vectors, search_within
+from recsys.index.codes import Kind, OnProgress, build_codes, put_in_order, search_codes
+from recsys.index.costs import coded_ns, subset_ns
+from recsys.index.exact import ExactIndex
+from recsys.index.live import LiveIndex
+from recsys.index.products import checked_queries, checked_vectors, search_within
+from recsys.ports import Allowed, AllowedRows
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -20,12 +24,18 @@ Vectors = NDArray[np.float32]
 SMALLEST_FETCH = 256
 """Candidates fetched at least: four times ten are too few to hold the ten best of a dense cluster."""
 
-TRAINING_VECTORS_A_CELL = 64
-"""A quarter of FAISS's own default: cells train four times faster, with the same recall."""
+FILTER_SLACK = 1.25
+"""A filter that lets a share s pass is met by fetching this many times 1 / s; it seldom passes evenly."""
+
+FEWEST_SHARE = 0.75
+"""With fewer allowed candidates than this share of what an unfiltered search puts in order, recall would suffer."""
 
 
 class ApproximateIndex:
     """Codes in FAISS, order by the true inner product.
+
+    Under a filter the cheapest of three ways is taken that keeps the recall: comparing the few allowed items exactly,
+    letting FAISS leave the others out (where there are cells), or fetching more and dropping the others.
 
     Attributes:
         vectors: float32 [N, D], the item vectors.
@@ -36,10 +46,17 @@ class ApproximateIndex:
     """
 
     def __init__(
-        self, vectors: Vectors, codes: Any, *, refine_factor: int = 4, n_probes: int = 1, n_threads: int = 1
+        self,
+        vectors: Vectors,
+        codes: Any,
+        *,
+        refine_factor: int = 4,
+        n_probes: int = 1,
+        n_threads: int = 1,
+        are_checked: bool = False,
     ) -> None:
-        """Raises ValueError when codes and vectors do not belong together."""
-        self.vectors = checked_vectors(vectors)
+        """`are_checked`: see `ExactIndex`. Raises ValueError when codes and vectors do not belong together."""
+        self.vectors = vectors if are_checked else checked_vectors(vectors)
         if (codes.ntotal, codes.d) != self.vectors.shape:
             raise ValueError(
                 f"the index holds {codes.ntotal} x {codes.d}, the vectors {self.vectors.shape}: rebuild it"
@@ -48,24 +65,36 @@ class ApproximateIndex:
         self.refine_factor = refine_factor
         self.n_probes = n_probes
         self.n_threads = n_threads
-        self._n_cells = _n_cells(codes)
-        self._exact = ExactIndex(self.vectors)
+        self._kind = Kind.of(codes)
+        self._exact = ExactIndex(self.vectors, are_checked=True)
 
     @classmethod
     def build(
-        cls, vectors: Vectors, factory: str, *, refine_factor: int = 4, n_probes: int = 1, seed: int = 1234
+        cls,
+        vectors: Vectors,
+        factory: str,
+        *,
+        refine_factor: int = 4,
+        n_probes: int = 1,
+        seed: int = 1234,
+        threads: int = 0,
+        on_progress: OnProgress | None = None,
     ) -> ApproximateIndex:
-        """Train and fill an index from a FAISS factory string; the same vectors give the same bytes.
-
-        One thread, because the order of floating-point sums depends on their number.
-        """
+        """Train and fill an index from a FAISS factory string; see `recsys.index.codes.build_codes`."""
         vectors = checked_vectors(vectors)
-        faiss.omp_set_num_threads(1)
-        codes = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        _prepare(codes, seed)
-        codes.train(vectors)
-        codes.add(vectors)
-        return cls(vectors, codes, refine_factor=refine_factor, n_probes=n_probes)
+        codes = build_codes(vectors, factory, seed=seed, threads=threads, on_progress=on_progress)
+        return cls(vectors, codes, refine_factor=refine_factor, n_probes=n_probes, are_checked=True)
+
+    def tuned(self, *, refine_factor: int | None = None, n_probes: int | None = None) -> ApproximateIndex:
+        """The same codes, searched more or less thoroughly."""
+        return ApproximateIndex(
+            self.vectors,
+            self.codes,
+            refine_factor=refine_factor or self.refine_factor,
+            n_probes=n_probes or self.n_probes,
+            n_threads=self.n_threads,
+            are_checked=True,
+        )
 
     @property
     def n_items(self) -> int:
@@ -75,70 +104,80 @@ class ApproximateIndex:
     def dim(self) -> int:
         return int(self.vectors.shape[1])
 
-    def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+    @property
+    def n_cells(self) -> int:
+        """0 where it has none."""
+        return self._kind.n_cells
+
+    def search(self, queries: Vectors, k: int, allowed: Allowed | None = None) -> tuple[Rows, Vectors]:
         """See `recsys.ports.ItemIndex.search`. Raises ValueError when queries are not finite float32 [B, D]."""
         queries = checked_queries(queries, self.dim)
-        k = min(max(k, 0), self.n_items)
-        n_fetched = max(k * self.refine_factor, SMALLEST_FETCH)
-        if 2 * n_fetched >= self.n_items:
-            return self._exact.search(queries, k)
-        rows = np.empty((len(queries), k), dtype=np.int64)
-        similarities = np.empty((len(queries), k), dtype=np.float32)
-        for place, candidates in enumerate(self._candidates(queries, n_fetched, k)):
-            rows[place], similarities[place] = search_within(self.vectors, queries[place], candidates, k)
+        only = None if allowed is None else AllowedRows.of(allowed, self.n_items)
+        if only is not None and only.n_allowed == self.n_items:
+            only = None
+        k = min(max(k, 0), self.n_items if only is None else only.n_allowed)
+        n_wanted = max(k * self.refine_factor, SMALLEST_FETCH)
+        n_fetched = n_wanted if only is None else self._n_fetched(only, n_wanted)
+        if k == 0 or n_fetched is None or 2 * n_fetched >= self.n_items:
+            return self._exact.search(queries, k, only)
+        n_enough = k if only is None else min(max(k, int(FEWEST_SHARE * n_wanted)), only.n_allowed)
+        candidates = self._candidates(queries, n_fetched, n_enough, only)
+        rows, similarities = put_in_order(self.vectors, queries, candidates, k)
+        is_short = candidates[:, n_enough - 1] < 0
+        if is_short.any():
+            rows[is_short], similarities[is_short] = self._exact.search(queries[is_short], k, only)
         return rows, similarities
 
     def search_within(self, query: Vectors, rows: Rows, k: int) -> tuple[Rows, Vectors]:
-        """See `recsys.ports.ItemIndex.search_within`; exact, a row given twice is answered once."""
+        """See `recsys.ports.ItemIndex.search_within`."""
         return search_within(self.vectors, query, rows, k)
 
-    def _candidates(self, queries: Vectors, n_fetched: int, k: int) -> list[Rows]:
-        """At least k rows a query. FAISS fills up with -1 when the probed cells hold too few: probe more then."""
-        # The number of threads belongs to the calling thread, and a server has many: set it at every call (0.1 µs).
-        faiss.omp_set_num_threads(self.n_threads)
-        n_probes = min(self.n_probes, self._n_cells)
+    def with_changes(self, added: Vectors, shown: NDArray[np.bool_]) -> LiveIndex:
+        """See `recsys.ports.ItemIndex.with_changes`."""
+        return LiveIndex(self, added, shown)
+
+    def _n_fetched(self, only: AllowedRows, n_wanted: int) -> int | None:
+        """How many to ask FAISS for under a filter; None where comparing the allowed ones exactly is cheaper."""
+        share = max(only.n_allowed, 1) / self.n_items
+        if self._kind.way == "cells":
+            n_fetched, n_swept = n_wanted, self.n_items * self._probes_for(only) / self.n_cells
+        else:
+            n_fetched, n_swept = int(FILTER_SLACK * n_wanted / share) + 1, self.n_items
+        by_codes = coded_ns(n_swept, self._kind.n_codes, n_fetched, self.dim)
+        return None if subset_ns(only.n_allowed, self.dim) <= by_codes else n_fetched
+
+    def _probes_for(self, only: AllowedRows | None) -> int:
+        """As many cells as hold about as many allowed items as an unfiltered search looks at."""
+        probes = self.n_probes if only is None else self.n_probes * self.n_items / max(only.n_allowed, 1)
+        return max(1, min(int(probes), self.n_cells))
+
+    def _candidates(self, queries: Vectors, n_fetched: int, n_enough: int, only: AllowedRows | None) -> Rows:
+        """Distinct allowed rows for each query, int64 [B, n_fetched], -1 after the last one."""
+        by_selector = only if self._kind.way == "cells" else None
+        n_probes = self._probes_for(only)
         while True:
-            found = self._search_codes(queries, n_fetched, n_probes)
-            candidates = [line[line >= 0] for line in found]
-            if min((len(line) for line in candidates), default=k) >= k:
-                return candidates
-            if n_probes >= self._n_cells:
-                everything = np.arange(self.n_items, dtype=np.int64)
-                return [line if len(line) >= k else everything for line in candidates]
-            n_probes = min(n_probes * 4, self._n_cells)
-
-    def _search_codes(self, queries: Vectors, n_fetched: int, n_probes: int) -> Rows:
-        parameters = _search_parameters(self.codes, n_fetched, n_probes)
-        found: Rows = self.codes.search(queries, n_fetched, params=parameters)[1]
-        return found
-
-
-def _search_parameters(codes: Any, n_fetched: int, n_probes: int) -> Any:
-    """Given with each search instead of set on the index, which threads share."""
-    engine: Any = faiss
-    if isinstance(codes, engine.IndexPreTransform):
-        inner = _search_parameters(engine.downcast_index(codes.index), n_fetched, n_probes)
-        return engine.SearchParametersPreTransform(index_params=inner) if inner is not None else None
-    if isinstance(codes, engine.IndexIVF):
-        return engine.SearchParametersIVF(nprobe=n_probes)
-    if isinstance(codes, engine.IndexHNSW):
-        return engine.SearchParametersHNSW(efSearch=n_fetched)
-    return None
+            found = search_codes(
+                self.codes,
+                self._kind,
+                queries,
+                n_fetched,
+                n_probes=n_probes,
+                n_threads=self.n_threads,
+                allowed=by_selector,
+            )
+            if only is not None and by_selector is None:
+                found = _kept(found, only.mask)
+            # The probed cells may hold too few: probe more then.
+            if n_probes >= self.n_cells or (found[:, n_enough - 1] >= 0).all():
+                return found
+            n_probes = min(n_probes * 4, self.n_cells)
 
 
-def _n_cells(codes: Any) -> int:
-    engine: Any = faiss
-    cells = engine.try_extract_index_ivf(codes)
-    return int(cells.nlist) if cells is not None else 1
-
-
-def _prepare(codes: Any, seed: int) -> None:
-    """All that FAISS draws at random for codes and cells comes from the seeds of its clusterings."""
-    engine: Any = faiss
-    while isinstance(codes, engine.IndexPreTransform):
-        codes = engine.downcast_index(codes.index)
-    if isinstance(codes, engine.IndexIVF):
-        codes.cp.seed = seed
-        codes.cp.max_points_per_centroid = TRAINING_VECTORS_A_CELL
-    if hasattr(codes, "pq"):
-        codes.pq.cp.seed = seed
+def _kept(found: Rows, mask: NDArray[np.bool_]) -> Rows:
+    """The same without the rows that `mask` leaves out, int64 [B, C], -1 after the last one."""
+    is_kept = (found >= 0) & mask[found]
+    kept = np.full_like(found, -1)
+    for line, candidates, is_one in zip(kept, found, is_kept, strict=True):
+        chosen = candidates[is_one]
+        line[: len(chosen)] = chosen
+    return kept

@@ -1,7 +1,11 @@
-"""An index on disk: one line of JSON that says what it is, then FAISS's bytes (none for exact search).
+"""An index on disk: FAISS's bytes (none for exact search), then one line of JSON that says what it is.
 
-The item vectors are a file of their own; the index knows a fingerprint of them and refuses others.
-FAISS may answer wrongly or abort on corrupt bytes, so they are compared with their checksum before it sees them.
+FAISS's bytes come first, so that FAISS can map them: workers of one machine then share them. It does so for all codes
+but 4-bit fast-scan ones, which it packs into memory of each process; those take a quarter of a byte a dimension, a
+sixteenth of the vectors, which are mapped always.
+
+The item vectors are a file of their own; the index knows a fingerprint of them and refuses others. FAISS may answer
+wrongly or abort on corrupt bytes, so they are compared with their checksum before it sees them.
 """
 
 from __future__ import annotations
@@ -20,58 +24,81 @@ from recsys.errors import CorruptArtifact, MissingArtifact
 from recsys.index.approximate import ApproximateIndex
 from recsys.index.exact import ExactIndex
 
-FORMAT = "recsys-index-1"
+FORMAT = "recsys-index-2"
 FINGERPRINT_ROWS = 1024
+MAX_LINE_BYTES = 64 * 1024
+READ_BYTES = 256 * 1024
 
 
 def write_index(index: ExactIndex | ApproximateIndex, path: Path) -> None:
     """Write `index` to `path` in one step; the same index gives the same bytes."""
-    header: dict[str, Any] = {"format": FORMAT, "vectors": _fingerprint(index.vectors), "kind": "exact"}
-    codes = b""
-    if isinstance(index, ApproximateIndex):
-        codes = faiss.serialize_index(index.codes).tobytes()
-        header |= {"kind": "approximate", "refine_factor": index.refine_factor, "n_probes": index.n_probes}
-        header |= {"sha256": hashlib.sha256(codes).hexdigest()}
+    says: dict[str, Any] = {"format": FORMAT, "vectors": _fingerprint(index.vectors), "kind": "exact", "codes_bytes": 0}
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(json.dumps(header, sort_keys=True).encode() + b"\n" + codes)
+    unfinished.write_bytes(b"")
+    if isinstance(index, ApproximateIndex):
+        engine: Any = faiss
+        engine.write_index(index.codes, str(unfinished))
+        says |= {"kind": "approximate", "refine_factor": index.refine_factor, "n_probes": index.n_probes}
+        says |= {"codes_bytes": unfinished.stat().st_size}
+    says |= {"sha256": _sha256(unfinished, says["codes_bytes"])}
+    with unfinished.open("ab") as stream:
+        stream.write(b"\n" + json.dumps(says, sort_keys=True).encode() + b"\n")
     os.replace(unfinished, path)
 
 
 def open_index(path: Path, item_vectors: NDArray[np.float32], *, n_threads: int = 1) -> ExactIndex | ApproximateIndex:
     """The index that `write_index` wrote, over the item vectors float32 [N, D] it was built from.
 
+    `item_vectors` may be mapped from a file: they are not read here. The file must not change while it is open.
+
     Raises:
         MissingArtifact: no such file.
         CorruptArtifact: not an index of ours, changed bytes, or built from other vectors.
     """
-    try:
-        line, _, codes = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        raise MissingArtifact(f"{path} is not there: `recsys release build` makes it") from None
-    header = _header(line, path)
-    if header["vectors"] != _fingerprint(item_vectors):
+    says = _last_line(path)
+    if says["vectors"] != _fingerprint(item_vectors):
         raise CorruptArtifact(f"{path} was built from other item vectors: run `recsys release build` again")
-    if header["kind"] == "exact":
-        return ExactIndex(item_vectors)
-    if hashlib.sha256(codes).hexdigest() != header["sha256"]:
+    if _sha256(path, says["codes_bytes"]) != says["sha256"]:
         raise CorruptArtifact(f"{path} has changed since it was written: run `recsys release build` again")
+    if says["kind"] == "exact":
+        return ExactIndex(item_vectors, are_checked=True)
+    engine: Any = faiss
     return ApproximateIndex(
         item_vectors,
-        faiss.deserialize_index(np.frombuffer(codes, dtype=np.uint8)),
-        refine_factor=header["refine_factor"],
-        n_probes=header["n_probes"],
+        engine.read_index(str(path), engine.IO_FLAG_MMAP_IFC),
+        refine_factor=says["refine_factor"],
+        n_probes=says["n_probes"],
         n_threads=n_threads,
+        are_checked=True,
     )
 
 
-def _header(line: bytes, path: Path) -> dict[str, Any]:
+def _last_line(path: Path) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = json.loads(line)
-        if header["format"] == FORMAT and header["kind"] in ("exact", "approximate") and "vectors" in header:
-            return header
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - MAX_LINE_BYTES))
+            line = stream.read().rstrip(b"\n").rpartition(b"\n")[2]
+    except FileNotFoundError:
+        raise MissingArtifact(f"{path} is not there: `recsys release build` makes it") from None
+    try:
+        says: dict[str, Any] = json.loads(line)
+        known = says["format"] == FORMAT and says["kind"] in ("exact", "approximate")
+        if known and {"vectors", "sha256"} <= says.keys() and 0 <= says["codes_bytes"] <= size:
+            return says
     except (ValueError, TypeError, KeyError):
         pass
     raise CorruptArtifact(f"{path} is not an index of format {FORMAT}: run `recsys release build` again")
+
+
+def _sha256(path: Path, n_bytes: int) -> str:
+    """Of the first `n_bytes`, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while n_bytes > 0 and (piece := stream.read(min(READ_BYTES, n_bytes))):
+            digest.update(piece)
+            n_bytes -= len(piece)
+    return digest.hexdigest()
 
 
 def _fingerprint(vectors: NDArray[np.float32]) -> str:

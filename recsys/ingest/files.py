@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from recsys.catalog import DataConfig
 from recsys.errors import InputError
 
-Kind = Literal["items", "interactions", "users"]
+Kind = Literal["items", "interactions", "users", "transcripts"]
 Format = Literal["parquet", "jsonl", "csv"]
 
 FORMATS: dict[str, Format] = {
@@ -27,6 +27,7 @@ STEMS: dict[Kind, tuple[str, ...]] = {
     "items": ("items",),
     "interactions": ("interactions", "feedback"),
     "users": ("users",),
+    "transcripts": ("transcripts",),
 }
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -92,6 +93,11 @@ def find_inputs(data_dir: Path, config: DataConfig) -> Inputs:
     return Inputs(items, ((main,) if main else ()) + events, _find(data_dir, "users", config.users_file))
 
 
+def find_transcripts(data_dir: Path) -> InputFile | None:
+    """Optional `transcripts.*`. Raises InputError: two files claim that name."""
+    return _find(data_dir, "transcripts", None) if data_dir.is_dir() else None
+
+
 def _find(data_dir: Path, kind: Kind, configured: str | None) -> InputFile | None:
     if configured is not None:
         path = data_dir / configured
@@ -107,9 +113,8 @@ def _find(data_dir: Path, kind: Kind, configured: str | None) -> InputFile | Non
     ]
     if len(found) > 1:
         names = " and ".join(file.name for file in found)
-        raise InputError(
-            f'{data_dir} holds {names}: remove all but one, or set {kind}_file = "{found[0].name}" under [data]'
-        )
+        choose = "" if kind == "transcripts" else f', or set {kind}_file = "{found[0].name}" under [data]'
+        raise InputError(f"{data_dir} holds {names}: remove all but one{choose}")
     return found[0] if found else None
 
 

@@ -14,6 +14,7 @@ from recsys.catalog import DataConfig
 from recsys.ingest.layout import advice
 from recsys.ingest.tally import Tally
 from recsys.quarantine import Reason
+from recsys.references import url_scheme
 
 MOST = 0.5
 # One in twelve tokens unknown: English titles stay far below it, titles in another script far above.
@@ -111,7 +112,7 @@ def _mending_line(reason: Reason, samples: list[Any], config: DataConfig) -> str
     if reason in ("ambiguous_time", "future_time", "impossible_time"):
         unit = _unit_of(samples)
         return f'[data]\ntime_format = "{unit}"' if unit and unit != config.time_format else None
-    if reason == "outside_folder":
+    if reason == "outside_folder" and not url_scheme(config.image_root):
         roots = [root for path in samples if (root := _parent_root(str(path)))]
         return f'[data]\nimage_root = "{max(roots, key=len)}"' if roots else None
     return None

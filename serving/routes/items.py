@@ -117,9 +117,11 @@ def _content(item: CatalogItem, picture: bytes | None, before: LiveItem | None, 
     if before is not None and "image" in before.vectors:
         vectors["image"], space_ids["image"] = before.vectors["image"], before.space_ids["image"]
     encoder = None if view is None else view.release.content_encoder
-    text = item_text(item.title, item.description, item.categories)
-    if encoder is not None and text is not None and "text" in encoder.space_ids:
-        vectors["text"], space_ids["text"] = encoder.encode_text(text), encoder.space_ids["text"]
+    if view is not None and encoder is not None and "text" in encoder.space_ids:
+        template = view.release.schema.text_template
+        text = item_text(item.title, item.description, item.categories, item.attributes, template)
+        if text is not None:
+            vectors["text"], space_ids["text"] = encoder.encode_text(text), encoder.space_ids["text"]
     if picture is not None:
         vectors["image"], space_ids["image"] = _encoded_picture(encoder, picture)
     return Content(vectors, space_ids)

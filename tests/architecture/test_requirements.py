@@ -24,7 +24,7 @@ def declared(lines: list[str]) -> set[str]:
 
 
 def test_every_group_is_compiled() -> None:
-    assert {path.stem for path in LOCKS} == {"setup", "serve", "cpu", "gpu", "weights", "demo", "dev"}
+    assert {path.stem for path in LOCKS} == {"setup", "serve", "cpu", "gpu", "cluster", "weights", "demo", "dev"}
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)

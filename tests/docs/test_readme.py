@@ -43,7 +43,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], An
     inner = getattr(command, "commands", None)
     if inner is None:
         return {path: command}
-    return {words: leaf for name, each in inner.items() for words, leaf in leaves(each, (*path, name)).items()}
+    below = {words: leaf for name, each in inner.items() for words, leaf in leaves(each, (*path, name)).items()}
+    return {path: command, **below} if command.invoke_without_command else below
 
 
 VERBS = leaves(typer.main.get_command(app))

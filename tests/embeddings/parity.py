@@ -16,14 +16,14 @@ from embeddings.encoder import Encoder
 TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-4
 
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
 WRONG_PIXELS: dict[str, Callable[[Pixels], Pixels]] = {
-    "BGR": lambda pixels: pixels[::-1],
-    "upside down": lambda pixels: pixels[:, ::-1],
-    "mirrored": lambda pixels: pixels[:, :, ::-1],
-    "not normalised": lambda pixels: pixels * np.float32(0.27) + np.float32(0.45),
-    "0 to 255": lambda pixels: pixels * np.float32(255.0),
+    "BGR": lambda pixels: pixels[:, :, ::-1],
+    "upside down": lambda pixels: pixels[::-1],
+    "mirrored": lambda pixels: pixels[:, ::-1],
+    "turned": lambda pixels: pixels.transpose(1, 0, 2),
+    "darker": lambda pixels: pixels // 2,
 }
 
 

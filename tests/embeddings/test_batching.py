@@ -23,8 +23,12 @@ def test_a_text_longer_than_the_budget_goes_alone() -> None:
 
 
 def test_images_keep_their_order() -> None:
-    images = [np.zeros((3, 8, 8), dtype=np.float32)] * 5
+    images = [np.zeros((8, 8, 3), dtype=np.uint8)] * 5
     assert batches(images, BatchLimits(max_items=2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_no_items_are_no_batches() -> None:
+    assert batches([], BatchLimits()) == []
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 9), st.integers(1, 80))

@@ -23,11 +23,37 @@ def test_none_switches_a_modality_off() -> None:
 
 def test_one_clip_gives_both_encoders_in_one_space_of_meaning(clip_folder: Path) -> None:
     spec = f"open_clip:tiny-clip/{clip_folder}/open_clip_model.safetensors"
-    pair = load_encoders(spec, spec, device="cpu")
+    pair = load_encoders(spec, spec, device="cpu", precision="fp32")
     assert isinstance(pair.image, OnnxEncoder)
     assert isinstance(pair.text, OnnxEncoder)
     assert pair.aligned
     assert pair.image.space.weights_sha256 == pair.text.space.weights_sha256
+
+
+def test_precision_chooses_what_computes_and_not_the_space(clip_folder: Path) -> None:
+    spec = f"open_clip:{clip_folder}"
+    exact = load_encoders(spec, spec, device="cpu", precision="fp32", threads=2)
+    rounded = load_encoders(spec, spec, device="cpu", precision="bf16", threads=2)
+    for one, other in ((exact.image, rounded.image), (exact.text, rounded.text)):
+        assert one is not None
+        assert other is not None
+        assert one.space == other.space
+        assert (one.compute, other.compute) == ("onnxruntime-fp32", "torch-bf16-cpu")
+
+
+def test_the_bundled_pictures_stay_in_float32() -> None:
+    image = load_encoders("bundled", "none", device="cpu", precision="bf16").image
+    assert image is not None
+    assert image.compute == "onnxruntime-fp32"
+
+
+def test_sound_is_off_unless_it_is_named() -> None:
+    assert load_encoders("fake", "fake").audio is None
+    for spec in ("fake", "logmel"):
+        audio = load_encoders("none", "none", spec).audio
+        assert audio is not None
+        assert audio.space.modality == "audio"
+        assert audio.compute == "numpy-fp32"
 
 
 def test_encoders_of_two_models_are_not_aligned(clip_folder: Path, bert_folder: Path) -> None:
@@ -44,6 +70,12 @@ def test_a_text_model_encodes_no_images(bert_folder: Path) -> None:
 def test_an_unknown_encoder_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="write bundled, fake, none"):
         load_encoders("resnet", "none", device="cpu")
+
+
+@pytest.mark.parametrize("spec", ["open_clip", "fake:text", "none:", "bundled:minilm"])
+def test_half_a_name_is_no_encoder(spec: str) -> None:
+    with pytest.raises(ConfigError, match="unknown encoder"):
+        load_encoders("none", spec, device="cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from embeddings.embed import embed_items
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.item_text import text_hash
 from embeddings.ledger import Ledger
-from embeddings.shards import ShardRows, ShardStore, store_folder, write_atomically
+from embeddings.shards import NewShard, ShardRows, ShardStore, committed, store_folder, write_atomically
 from embeddings.stored import gather, read_items
 from recsys.errors import CorruptArtifact, EnvironmentProblem, MissingArtifact, SpaceMismatch
 from recsys.manifest import EmbeddingSpace
@@ -23,14 +24,17 @@ SPACE = FakeEncoder("text", dim=4).space
 OTHER = FakeEncoder("text", dim=4, seed=1).space
 
 
-def rows(*names: str) -> ShardRows:
+def shard(*names: str, refused: Sequence[str] = ()) -> NewShard:
     vectors = np.arange(4 * len(names)).reshape(-1, 4).astype(np.float16)
-    return ShardRows(list(names), [text_hash(name) for name in names], vectors)
+    rows = ShardRows(
+        list(names), [text_hash(name) for name in names], vectors, [text_hash(f"{name} seen")[:32] for name in names]
+    )
+    return NewShard(rows, plan="-".join(names), refused={text_hash(name): ("damaged", "cut off") for name in refused})
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ShardStore:
-    return ShardStore.open(tmp_path, SPACE).append(rows("a", "b")).append(rows("c"), unusable=["bad-hash"])
+    return ShardStore.open(tmp_path, SPACE).append(shard("a", "b")).append(shard("c", refused=["bad"]))
 
 
 def test_what_is_written_is_read_back(store: ShardStore) -> None:
@@ -43,13 +47,13 @@ def test_what_is_written_is_read_back(store: ShardStore) -> None:
 def test_a_shard_is_plain_parquet_that_names_its_space(store: ShardStore) -> None:
     schema = pq.read_schema(store.directory / "shard-000000.parquet")
     assert schema.field("vector").type == pa.list_(pa.float16(), 4)
-    assert schema.names == ["item_id", "content_hash", "vector"]
+    assert schema.names == ["item_id", "content_hash", "features_hash", "vector"]
     assert schema.metadata[b"space_id"].decode() == SPACE.space_id
     assert EmbeddingSpace.model_validate_json(schema.metadata[b"space"]) == SPACE
 
 
 def test_the_same_rows_give_the_same_bytes(store: ShardStore, tmp_path: Path) -> None:
-    again = ShardStore.open(tmp_path / "again", SPACE).append(rows("a", "b"))
+    again = ShardStore.open(tmp_path / "again", SPACE).append(shard("a", "b"))
     name = "shard-000000.parquet"
     assert (again.directory / name).read_bytes() == (store.directory / name).read_bytes()
 
@@ -60,12 +64,12 @@ def test_another_space_is_refused(store: ShardStore) -> None:
 
 
 def test_a_shard_smuggled_in_from_another_space_is_refused(store: ShardStore, tmp_path: Path) -> None:
-    foreign = ShardStore.open(tmp_path / "foreign", OTHER).append(rows("a", "b"))
+    foreign = ShardStore.open(tmp_path / "foreign", OTHER).append(shard("a", "b"))
     smuggled = store.directory / "shard-000000.parquet"
     smuggled.write_bytes((foreign.directory / smuggled.name).read_bytes())
-    manifest = json.loads((store.directory / "manifest.json").read_text())
-    manifest["shards"][0]["sha256"] = foreign.manifest.shards[0].sha256
-    (store.directory / "manifest.json").write_text(json.dumps(manifest))
+    marker = json.loads((store.directory / "shard-000000.json").read_text())
+    marker["sha256"] = foreign.shards[0].sha256
+    (store.directory / "shard-000000.json").write_text(json.dumps(marker))
     with pytest.raises(SpaceMismatch, match="another embedding space"):
         list(ShardStore.open(store.directory, SPACE))
 
@@ -88,26 +92,37 @@ def test_a_missing_shard_is_named(store: ShardStore) -> None:
         list(store)
 
 
-def test_a_damaged_manifest_is_refused(store: ShardStore) -> None:
-    (store.directory / "manifest.json").write_text("{")
+@pytest.mark.parametrize("name", ["manifest.json", "shard-000001.json"])
+def test_a_damaged_manifest_or_marker_is_refused(store: ShardStore, name: str) -> None:
+    (store.directory / name).write_text("{")
     with pytest.raises(CorruptArtifact, match="embed again"):
         ShardStore.open(store.directory, SPACE)
 
 
-def test_a_shard_that_no_manifest_names_does_not_count(store: ShardStore) -> None:
+def test_a_shard_without_a_marker_does_not_count(store: ShardStore) -> None:
     (store.directory / "shard-000002.parquet").write_bytes(b"half written")
     assert len(list(ShardStore.open(store.directory, SPACE))) == 2
-    longer = store.append(rows("d"))
-    assert [list(shard.item_ids) for shard in longer] == [["a", "b"], ["c"], ["d"]]
+    longer = store.append(shard("d"))
+    assert [list(each.item_ids) for each in longer] == [["a", "b"], ["c"], ["d"]]
+
+
+def test_a_shard_counts_when_all_before_it_do(store: ShardStore) -> None:
+    store.append(shard("d"))
+    (store.directory / "shard-000001.json").unlink()
+    assert [list(each.item_ids) for each in ShardStore.open(store.directory, SPACE)] == [["a", "b"]]
+    assert committed(store.directory, 2, "d") is not None
+    assert committed(store.directory, 2, "another plan") is None
+    assert committed(store.directory, 3, "d") is None
 
 
 def test_the_ledger_knows_where_each_content_lies(store: ShardStore) -> None:
     ledger = Ledger.of(store)
-    assert ledger.places[text_hash("b")] == (0, 1)
-    assert ledger.places[text_hash("c")] == (1, 0)
-    assert "bad-hash" in ledger
-    assert "bad-hash" not in ledger.places
-    assert ledger.missing([text_hash("a"), text_hash("d"), text_hash("c")]) == [text_hash("d")]
+    assert ledger.places[bytes.fromhex(text_hash("b"))] == (0, 1)
+    assert ledger.places[bytes.fromhex(text_hash("c"))] == (1, 0)
+    assert ledger.same_features[bytes.fromhex(text_hash("b seen")[:32])] == (0, 1)
+    assert ledger.refused == {bytes.fromhex(text_hash("bad")): ("damaged", "cut off")}
+    assert bytes.fromhex(text_hash("bad")) in ledger
+    assert bytes.fromhex(text_hash("d")) not in ledger
 
 
 def test_gathered_vectors_are_normalised_and_missing_rows_are_masked(store: ShardStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -154,7 +155,9 @@ def test_the_encoders_of_the_release_give_the_vectors_that_the_jobs_made(sides: 
         fields = items[row]
         picture = (sides.asker.workspace.data_dir / fields["image"]).read_bytes()
         np.testing.assert_allclose(encoder.encode_image(picture), vectors["image"][row], atol=FLOAT16)
-        text = item_text(fields["title"], fields["description"], fields["categories"])
+        attributes = json.loads(fields["attributes"] or "{}")
+        words = (fields["title"], fields["description"], fields["categories"], attributes)
+        text = item_text(*words, release.schema.text_template)
         assert text is not None
         np.testing.assert_allclose(encoder.encode_text(text), vectors["text"][row], atol=FLOAT16)
 

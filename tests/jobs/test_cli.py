@@ -20,6 +20,7 @@ VERBS = (
     "doctor",
     "validate",
     "embed",
+    "embed report",
     "train",
     "evaluate",
     "release",
@@ -31,6 +32,7 @@ VERBS = (
     "events",
     "events export",
     "events import",
+    "plan",
     "serve",
     "demo",
 )
@@ -64,7 +66,7 @@ def test_every_verb_has_help_at_once_and_without_torch() -> None:
 
 
 def test_the_verbs_are_those_that_are_listed() -> None:
-    groups = {"release": cli.release_app, "events": cli.events_app}
+    groups = {"embed": cli.embed_app, "release": cli.release_app, "events": cli.events_app}
     listed = {
         *(str(each.name or each.callback.__name__) for each in app.registered_commands if each.callback),
         *groups,
@@ -160,7 +162,8 @@ def test_what_stands_in_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
     assert run("validate", workspace=workspace).exit_code == 0
     embedded = run("embed", workspace=workspace)
     assert embedded.exit_code == 1
-    assert "a[/b]: cannot be read" in embedded.stdout
+    assert "not_found 1, as a[/b]: " in embedded.stdout
+    assert "no[bold]such.png" in embedded.stdout
     (workspace.data_dir / "items.jsonl").unlink()
     assert "[red]shop[/data has no items file" in run("validate", workspace=workspace).stderr
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.item_text import profile_text
 from jobs.artifacts import load_content, load_dataset
-from jobs.embed import embed_job, profile_texts
+from jobs.embed import EmbedChoice, embed_job, engine_of, profile_texts, refused_path
 from jobs.validate import validate_job
 from recsys.errors import MissingArtifact
 from recsys.workspace import Workspace
@@ -91,14 +92,10 @@ def test_two_identical_pictures_are_encoded_once_and_the_report_says_so(tmp_path
     images = workspace.data_dir / "images"
     shutil.copyfile(images / "item-0000.png", images / "item-0004.png")
     result, _ = embed_again(workspace)
-    assert result["image"] == {
-        "items": 8,
-        "encoded": 7,
-        "known_already": 0,
-        "saved_encodes": 1,
-        "absent": 0,
-        "refused": 0,
-    }
+    told = result["image"]
+    assert (told["items"], told["encoded"], told["known_already"], told["duplicates"]) == (8, 7, 0, 1)
+    assert (told["absent"], told["refused"], told["saved_encodes"]) == (0, 0, 1)
+    assert told["saved_device_s"] == pytest.approx(told["device_s"] / 7, abs=1e-3)
     vectors = load_content(workspace, load_dataset(workspace)).modality("image").vectors
     np.testing.assert_array_equal(vectors[0], vectors[4])
     assert (vectors[0] != vectors[2]).any()
@@ -110,15 +107,21 @@ def test_a_picture_that_cannot_be_read_costs_that_item_alone(
     workspace, world = embedded
     (workspace.data_dir / "images" / "item-0002.png").write_bytes(b"not a picture")
     (workspace.data_dir / "images" / "item-0005.png").unlink()
-    change_item(workspace, 6, image="https://example.org/picture.png")
+    change_item(workspace, 6, image="http://127.0.0.1:9/picture.png")
     result, exit_code = embed_again(workspace)
     assert exit_code == 1
     assert (result["image"]["refused"], result["image"]["encoded"]) == (3, 0)
     present = load_content(workspace, load_dataset(workspace)).modality("image").present
     assert np.flatnonzero(~present).tolist() == [2, 5, 6]
     said = capsys.readouterr().out
-    assert "item-0005: cannot be read: No such file" in said
-    assert "item-0006: URLs are not fetched" in said
+    assert "not_found 1, as item-0005:" in said
+    assert "address_not_global 1, as item-0006:" in said
+    refused = pq.read_table(refused_path(workspace, "image")).to_pylist()
+    assert [(each["item_id"], each["reference"], each["reason"]) for each in refused] == [
+        ("item-0002", "images/item-0002.png", "unknown_format"),
+        ("item-0005", "images/item-0005.png", "not_found"),
+        ("item-0006", "http://127.0.0.1:9/picture.png", "address_not_global"),
+    ]
 
     (workspace.data_dir / "images" / "item-0002.png").write_bytes(world.items[2].picture)
     mended, _ = embed_job(workspace)
@@ -211,3 +214,25 @@ def test_profiles_are_what_users_told(tmp_path: Path) -> None:
 )
 def test_the_text_of_a_profile(attributes: dict[str, Any], text: str | None, expected: str | None) -> None:
     assert profile_text(attributes, text) == expected
+
+
+def test_another_engine_leaves_the_same_content(embedded: tuple[Workspace, World], tmp_path: Path) -> None:
+    workspace, _ = embedded
+    other, _ = write_workspace(tmp_path / "other", n_items=8, n_users=6)
+    validate_job(other, now=NOW)
+    result, exit_code = embed_job(other, EmbedChoice(engine_of("processes", workers=2)))
+    assert exit_code == 0
+    assert encoded(result) == {"image": 8, "text": 8, "users": 2}
+    for name in ("image", "text"):
+        one, two = (load_content(each, load_dataset(each)).modality(name).vectors for each in (workspace, other))
+        np.testing.assert_array_equal(one, two)
+
+
+def test_what_failed_is_tried_again_when_it_is_asked_for(embedded: tuple[Workspace, World]) -> None:
+    workspace, _ = embedded
+    (workspace.data_dir / "images" / "item-0002.png").write_bytes(b"not a picture")
+    embed_again(workspace)
+    again, _ = embed_job(workspace)
+    retried, exit_code = embed_job(workspace, EmbedChoice(retry_failed=True))
+    assert (again["image"]["known_already"], retried["image"]["known_already"]) == (8, 7)
+    assert (retried["image"]["refused_by_reason"], exit_code) == ({"unknown_format": 1}, 1)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from jobs.artifacts import load_dataset
 from jobs.bootstrap import catalog_of, releases_of
-from jobs.verify import gate_problems, index_recall
+from jobs.verify import gate_problems, index_quality
 from recsys.dataset import leave_last_out
 from recsys.index.exact import ExactIndex
+from recsys.index.quality import SELECTIVITIES, IndexQuality
 from recsys.live import view_of
+from recsys.ports import Allowed
 from recsys.workspace import GateConfig, Workspace
 
 
@@ -65,6 +67,20 @@ def test_an_index_that_misses_neighbours_is_held_up() -> None:
     assert problem == "index recall@100 is 0.9490, below 0.95"
 
 
+def filtered(*, recall: float = 1.0, shortest: float = 1.0, strays: int = 0) -> dict[str, Any]:
+    return {"selectivity": 0.001, "recall": recall, "shortest_share": shortest, "strays": strays}
+
+
+def test_an_index_that_misses_neighbours_under_a_filter_is_held_up() -> None:
+    good = {**figures(), "index_filtered_recall@100": [filtered(recall=0.98)]}
+    assert gate_problems(good, None, GateConfig()) == ()
+    (problem,) = gate_problems({**good, "index_filtered_recall@100": [filtered(recall=0.979)]}, None, GateConfig())
+    assert problem == "index recall@100 is 0.9790, below 0.98, where a filter lets 0.1 % of the items pass"
+    for wrong, says in ((filtered(shortest=0.99), "too few items"), (filtered(strays=1), "not allowed")):
+        (problem,) = gate_problems({**good, "index_filtered_recall@100": [wrong]}, None, GateConfig())
+        assert says in problem
+
+
 def test_the_recall_of_an_index_is_measured_against_exact_search_over_users_queries(released: Workspace) -> None:
     release_id = releases_of(released).current()
     assert release_id is not None
@@ -74,15 +90,21 @@ def test_the_recall_of_an_index_is_measured_against_exact_search_over_users_quer
     asked: list[NDArray[np.float32]] = []
 
     class EveryOther(ExactIndex):
-        def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            asked.append(queries)
-            rows, similarities = super().search(queries, k)
+        def search(
+            self, queries: NDArray[np.float32], k: int, allowed: Allowed | None = None
+        ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            if allowed is None:
+                asked.append(queries)
+            rows, similarities = super().search(queries, k, allowed)
             return rows[:, ::2], similarities[:, ::2]
 
     half_blind = replace(release, index=EveryOther(release.item_vectors))
     for split in (with_users, without_users):
-        assert index_recall(view_of(release), split) == 1.0
-        assert index_recall(view_of(half_blind), split) == pytest.approx(0.5)
+        assert index_quality(view_of(release), split, seed=0) == IndexQuality(1.0, ())
+        quality = index_quality(view_of(half_blind), split, seed=0)
+        assert quality.recall == pytest.approx(0.5)
+        assert [each.selectivity for each in quality.filtered] == list(SELECTIVITIES)
+        assert max(each.shortest_share for each in quality.filtered[:2]) <= 0.5
     assert len(asked[0]) == len(with_users.target_users)
     assert not np.isin(asked[0], release.item_vectors).all()
     np.testing.assert_array_equal(asked[1], release.item_vectors)

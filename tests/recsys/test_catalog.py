@@ -160,6 +160,65 @@ def test_image_root_allows_one_folder_more(root: str, image: str, allowed: bool)
         assert refused({"image": image}, rules) == ("/image", "outside_folder")
 
 
+@pytest.mark.parametrize(
+    ("image", "kept"),
+    [
+        ("posters/./1.png", "posters/1.png"),
+        ("1.png", "1.png"),
+        ("s3://bucket/shop/1.png", "s3://bucket/shop/1.png"),
+        ("S3://bucket/shop/a/1.png", "S3://bucket/shop/a/1.png"),
+        ("https://example.org/1.png", "https://example.org/1.png"),
+    ],
+)
+def test_below_an_image_root_that_is_a_url_paths_and_urls_are_taken(image: str, kept: str) -> None:
+    root = DataConfig(image_root="S3://bucket/shop/").image_root
+    assert root == "s3://bucket/shop"
+    assert validate_item({"item_id": "a", "image": image}, ItemRules(file_root=root)).image == kept
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("../1.png", "outside_folder"),
+        ("/1.png", "outside_folder"),
+        ("a/../../1.png", "outside_folder"),
+        ("s3://bucket/shop", "outside_folder"),
+        ("s3://bucket/shopping/1.png", "outside_folder"),
+        ("s3://other/shop/1.png", "outside_folder"),
+        ("s3://bucket/shop/../1.png", "outside_folder"),
+        ("s3://bucket/Shop/1.png", "outside_folder"),
+        ("gs://bucket/shop/1.png", "bad_reference"),
+        ("file:///etc/passwd", "bad_reference"),
+        ("C:\\a.png", "bad_reference"),
+        ("a\\1.png", "bad_reference"),
+    ],
+)
+def test_nothing_outside_an_image_root_that_is_a_url(image: str, reason: str) -> None:
+    assert refused({"image": image}, ItemRules(file_root="s3://bucket/shop")) == ("/image", reason)
+
+
+@pytest.mark.parametrize(
+    ("root", "kept"),
+    [
+        ("s3://bucket/", "s3://bucket"),
+        ("GS://bucket/a b", "gs://bucket/a b"),
+        ("memory://", "memory://"),
+        ("file:///srv/pictures/", "file:///srv/pictures"),
+        ("https://cdn.example.org/p", "https://cdn.example.org/p"),
+    ],
+)
+def test_an_image_root_may_be_a_url(root: str, kept: str) -> None:
+    assert DataConfig(image_root=root).image_root == kept
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://", "s3://bucket/../other", "simplecache::s3://bucket", "s3://key:secret@bucket/a", "https://x/?a=1"]
+)
+def test_an_image_root_that_cannot_be_one_is_refused(root: str) -> None:
+    with pytest.raises(ValueError):
+        DataConfig(image_root=root)
+
+
 @pytest.mark.parametrize("reference", ["posters/1.png", "https://example.org/1.png"])
 def test_over_http_an_image_is_neither_a_path_nor_a_url(reference: str) -> None:
     with pytest.raises(InvalidRequest, match="send the file's bytes") as caught:

@@ -261,6 +261,27 @@ def test_all_content_side_by_side_has_the_mean_cosine_as_its_inner_product() -> 
     assert not vectors[2].any()  # what is masked does not count, not even NaN
 
 
+def test_a_kind_of_content_that_two_items_lack_does_not_count_between_them() -> None:
+    """Two items with words alone are as like as their words are, however many modalities the release has."""
+    words = np.array([[1, 0], [0.6, 0.8], [1, 0]], np.float32)
+    anything = np.array([[3, 4], [np.nan, 1], [0, 1]], np.float32)
+    has_sound = np.array([False, False, True])
+    shop = in_memory_release(
+        [CatalogItem(f"i{number}") for number in range(3)],
+        np.zeros((3, 1), np.float32),
+        modalities=(
+            Modality("audio", space("audio", 2).space_id, anything, has_sound),
+            Modality("text", space("text", 2).space_id, words, np.ones(3, np.bool_)),
+        ),
+    )
+    vectors, present = view_of(shop).all_content(np.arange(3))
+    assert present.all()
+    products = vectors @ vectors.T
+    assert products.diagonal().tolist() == pytest.approx([1, 1, 1])
+    assert products[0, 1] == pytest.approx(0.6)
+    assert products[0, 2] == pytest.approx(1 / 2**0.5)  # the same words, and a sound that the first one lacks
+
+
 def test_content_of_no_modality_has_no_width() -> None:
     shop = in_memory_release([CatalogItem("i0")], np.zeros((1, 1), np.float32))
     vectors, present = view_of(shop).all_content(np.array([0]))

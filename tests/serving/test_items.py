@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,6 +92,18 @@ def test_the_same_words_are_encoded_once(client: TestClient, shelf: Shelf) -> No
     upsert(client, "new", title="gamma")
     upsert(client, "new", price=4)
     assert encoder.n_calls == 1
+
+
+def test_a_new_item_is_put_into_the_words_that_the_release_was_made_with(client: TestClient, shelf: Shelf) -> None:
+    upsert(client, "by-title", title="gamma", attributes={"mood": "alpha"})
+    assert "by-title" in gamma_slate(client)  # a release from before templates knows no attributes
+    r2 = release("r2")
+    shelf.releases["r2"] = replace(r2, schema=r2.schema.model_copy(update={"text_template": "{attributes.mood}!"}))
+    shelf.pointer = "r2"
+    soon(lambda: recommend(client)["release"] == "r2")
+    upsert(client, "by-mood", title="alpha", attributes={"mood": "gamma"})
+    assert "by-mood" in gamma_slate(client)
+    assert upsert(client, "no-mood", title="gamma")["modalities"] == []
 
 
 def test_another_worker_sees_a_new_item_by_polling(serve: Serve) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from recsys.errors import ConfigError
 from recsys.index.approximate import ApproximateIndex
+from recsys.index.config import IndexConfig
 from recsys.index.exact import ExactIndex
-from recsys.index.planner import IndexConfig, build_index, plan_index
+from recsys.index.planner import build_index, code_bytes, plan_index
 from recsys.metrics.ann import recall_against_exact
 
 
@@ -16,21 +19,72 @@ def test_exact_below_fifty_thousand_items_and_approximate_from_there():
 
 
 def test_one_sweep_over_codes_at_first_cells_for_more():
-    assert plan_index(100_000, 64).factory == "PQ32x4fs"
-    assert plan_index(1_000_000, 128).factory == "IVF4096,PQ64x4fs"
-    assert plan_index(1_000_000, 128).n_probes == 4096 // 32
+    assert plan_index(100_000, 64).factory == "RR64,PQ32x4fs"
+    assert plan_index(1_000_000, 128).factory == "RR128,IVF4096,PQ64x4fs"
+    assert plan_index(50_000_000, 512).factory == "RR512,IVF32768,PQ256x4fs"
 
 
-def test_the_number_of_codes_divides_every_width():
-    for dim in range(1, 300):
-        codes = int(plan_index(100_000, dim).factory.removeprefix("PQ").removesuffix("x4fs"))
-        assert dim % codes == 0
+def test_the_rotation_brings_every_width_to_a_whole_number_of_codes():
+    for dim in range(2, 300):
+        plan = plan_index(100_000, dim)
+        width = int(plan.factory.partition(",")[0].removeprefix("RR"))
+        assert plan.factory.endswith(f"PQ{plan.n_codes}x4fs")
+        assert width == 2 * plan.n_codes
+        assert 0 <= width - dim <= 1
 
 
-def test_cells_have_enough_vectors_to_be_trained():
-    for n_items in (200_000, 1_000_000, 20_000_000):
-        n_cells = int(plan_index(n_items, 64).factory.split(",")[0].removeprefix("IVF"))
-        assert n_items / n_cells >= 39
+@pytest.mark.parametrize("dim", [3, 5, 16])
+def test_an_odd_width_keeps_its_inner_products_through_the_rotation(dim):
+    vectors = isotropic(3000, dim)
+    index = build_index(vectors, IndexConfig(kind="approximate", threads=1))
+    assert isinstance(index, ApproximateIndex)
+    found, exact = index.search(vectors[:20], 50)[0], ExactIndex(vectors).search(vectors[:20], 50)[0]
+    assert recall_against_exact(found, exact) >= 0.97
+
+
+def test_cells_have_enough_vectors_to_be_trained_and_are_probed_less_the_more_there_are():
+    shares = []
+    for n_items in (500_000, 1_000_000, 20_000_000, 1_000_000_000):
+        plan = plan_index(n_items, 64)
+        assert n_items / plan.n_cells >= 39
+        assert 1 <= plan.n_probes <= plan.n_cells
+        shares.append(plan.n_probes / plan.n_cells)
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_memory_decides_how_many_dimensions_a_code_stands_for():
+    # 100,000 x 128 at 2 dimensions a code: 64 codes of half a byte = 32 bytes an item, 3.05 MiB.
+    mib = 1 / 1024
+    assert plan_index(100_000, 128, IndexConfig(memory_gib=3.2 * mib)).factory == "RR128,PQ64x4fs"
+    assert plan_index(100_000, 128, IndexConfig(memory_gib=1.6 * mib)).factory == "RR128,PQ32x4fs"
+    assert plan_index(100_000, 128, IndexConfig(memory_gib=0.8 * mib)).factory == "RR128,PQ16x4fs"
+    with pytest.raises(ConfigError, match=r"smallest codes take 0\.00037 GiB"):
+        plan_index(100_000, 128, IndexConfig(memory_gib=0.1 * mib))
+
+
+def test_the_bytes_of_codes_are_those_that_faiss_holds():
+    for n_items in (20_000, 20_011):
+        plan = plan_index(n_items, 24, IndexConfig(kind="approximate"))
+        codes = build_index(isotropic(n_items, 24), IndexConfig(kind="approximate", recall_target=0)).codes
+        inner = faiss.downcast_index(codes.index)
+        assert inner.codes.size() == code_bytes(n_items, plan.n_codes, 0, 24)
+
+
+def test_vectors_of_one_number_are_compared_exactly():
+    """A release without a model has vectors [N, 1] of zeros."""
+    assert plan_index(10**6, 1).kind == "exact"
+
+
+def test_tuning_probes_as_many_cells_as_the_vectors_need():
+    """Well apart, a cluster to a cell: few probes do. Isotropic: nearly all are needed."""
+    rng = np.random.default_rng(0)
+    apart = 10 * rng.standard_normal((64, 16), dtype=np.float32)
+    clustered = apart[rng.integers(0, 64, 20_000)] + rng.standard_normal((20_000, 16), dtype=np.float32)
+    config = IndexConfig(kind="approximate", factory="RR16,IVF64,PQ8x4fs", n_probes=64)
+    easy, hard = build_index(clustered, config), build_index(isotropic(20_000, 16), config)
+    assert isinstance(easy, ApproximateIndex)
+    assert isinstance(hard, ApproximateIndex)
+    assert easy.n_probes <= 16 < 32 <= hard.n_probes
 
 
 def test_no_items_are_searched_exactly_whatever_was_asked():

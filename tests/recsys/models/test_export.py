@@ -2,6 +2,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys.errors import CorruptArtifact, MissingArtifact, SpaceMismatch
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
@@ -83,6 +85,43 @@ def test_the_service_s_towers_take_the_files_as_they_are(exported):
     assert np.linalg.norm(nobody) == pytest.approx(MODEL.temperature, rel=1e-4)
     new = item_tower.encode_new({"text": unit_vectors(1, 5, 9)[0]}, np.array([True, False]))
     assert np.linalg.norm(new) == pytest.approx(1, rel=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    anything=st.lists(st.floats(width=32), min_size=6 + 5 + MODEL.dim, max_size=6 + 5 + MODEL.dim),
+    has_id=st.booleans(),
+    has_image=st.booleans(),
+    has_text=st.booleans(),
+)
+def test_what_is_masked_has_no_say_in_the_item_tower_whatever_it_holds(exported, anything, has_id, has_image, has_text):
+    _, folder = exported
+    tower = OnnxItemTower(folder / ITEM_TOWER_FILE)
+    image, text, id_vector = (np.array([part], np.float32) for part in (anything[:6], anything[6:11], anything[11:]))
+    known = {"image": (unit_vectors(1, 6, 1), has_image), "text": (unit_vectors(1, 5, 2), has_text)}
+    held = {"image": (image, has_image), "text": (text, has_text)}
+    mine = unit_vectors(1, MODEL.dim, 3)
+
+    def encode(id_vectors, parts):
+        content = {name: (vectors, np.array([is_there])) for name, (vectors, is_there) in parts.items()}
+        return tower.encode_batch(id_vectors, np.array([has_id]), content, np.array([[True, False]]))
+
+    with_zeros = {
+        name: (np.zeros_like(vectors) if not there else vectors, there) for name, (vectors, there) in known.items()
+    }
+    with_anything = {name: known[name] if there else held[name] for name, (_, there) in known.items()}
+    expected = encode(mine if has_id else np.zeros_like(mine), with_zeros)
+    assert np.isfinite(expected).all()
+    assert np.array_equal(encode(mine if has_id else id_vector, with_anything), expected)
+    left_out = {name: part for name, part in known.items() if part[1]}
+    assert np.array_equal(encode(mine, left_out), expected)
+
+
+def test_a_zero_vector_that_is_there_says_something_else_than_a_missing_one(exported):
+    _, folder = exported
+    tower, categories = OnnxItemTower(folder / ITEM_TOWER_FILE), np.array([True, False])
+    of_zeros = tower.encode_new({"image": np.zeros(6, np.float32)}, categories)
+    assert np.abs(of_zeros - tower.encode_new({}, categories)).max() > 1e-3
 
 
 def test_a_history_of_vectors_gives_the_query_of_the_model(exported):

@@ -1,0 +1,51 @@
+"""What one content may cost, and what decoding a stream of them came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a content may cost, and how far the pool runs ahead of its consumer.
+
+    Attributes:
+        cpu_s: CPU seconds of one content; the kernel ends the worker there, also inside C code.
+        memory_bytes: address space of a worker above what it has when nothing is decoded.
+        wall_s: silence after which a worker is given up, however little CPU time it has used.
+        start_s: how long a worker may take to start; generous, for cold disks and crowded machines.
+        content_bytes: longest content, and longest features.
+        lookahead_items: contents in flight for each worker: queued, being decoded, or decoded and not yet consumed.
+        lookahead_bytes: their bytes in all workers together, which one content more may exceed.
+    """
+
+    cpu_s: float = 1.0
+    memory_bytes: int = 256 * MIB
+    wall_s: float = 10.0
+    start_s: float = 60.0
+    content_bytes: int = 128 * MIB
+    lookahead_items: int = 32
+    lookahead_bytes: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lookahead_items <= 128:  # as many requests as a socket surely holds
+            raise ValueError(f"lookahead_items must lie in 1..128, not {self.lookahead_items}")
+
+
+@dataclass(frozen=True)
+class DecodeStatistics:
+    """What a pool has done so far.
+
+    Attributes:
+        n_decoded: contents that became features.
+        n_refused: contents refused, by reason, sorted.
+        n_workers_replaced: workers that a content killed, that somebody else killed, or that did not give memory back.
+        cpu_s: CPU seconds spent on contents, without the workers' starts.
+    """
+
+    n_decoded: int
+    n_refused: dict[str, int]
+    n_workers_replaced: int
+    cpu_s: float
