@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,6 +27,8 @@ Item = tuple[str, str | None]
 
 STAMPS_AT_ONCE = 256
 MAX_BYTES_AHEAD = 256 * 2**20
+READS_AHEAD = 4
+"""Reads begun for each thread: one slow server does not stop the others at once."""
 _NOTHING = bytes(32)
 
 
@@ -89,7 +91,7 @@ def fresh_contents(
     threads: int,
     retry_refused: bool = False,
     read_known: bool = True,
-) -> Iterator[tuple[Candidate, Content]]:
+) -> Generator[tuple[Candidate, Content], None, None]:
     """The contents without a vector.
 
     Args:
@@ -130,6 +132,17 @@ def _texts(items: Iterable[Item]) -> Iterator[_Read]:
             yield item_id, "", hashlib.sha256(words.encode("utf-8", "replace")).digest(), words
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An item on its way; `reading` None: it has nothing to read, or what it holds is `known`."""
+
+    item_id: str
+    reference: str
+    stamp: str | None
+    known: bytes | None
+    reading: Future[tuple[bytes, bytes]] | None
+
+
 class _Reading:
     """Reads in threads, hands on in order."""
 
@@ -152,39 +165,39 @@ class _Reading:
         self._read_known = read_known
         self._lock = threading.Lock()
         self._bytes_ahead = 0
+        self._n_reading = 0
 
     def __call__(self, items: Iterable[Item]) -> Iterator[_Read]:
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="read") as pool:
-            stamped = self._stamped(iter(items), pool)
-            waiting: deque[tuple[str, str, bytes | None, Future[tuple[bytes, bytes]] | None, str | None]] = deque()
-            n_reading = 0
-            ended = False
-            try:
-                while waiting or not ended:
-                    while not ended and n_reading < 2 * self._threads and self._bytes_ahead < MAX_BYTES_AHEAD:
-                        following = next(stamped, None)
-                        if following is None:
-                            ended = True
-                            break
-                        item_id, reference, stamp = following
-                        known = self._references.content_hash(reference, stamp) if reference else None
-                        future = None
-                        if reference and not self._is_done(known):
-                            future = pool.submit(self._read, reference)
-                            n_reading += 1
-                        waiting.append((item_id, reference, known, future, stamp))
-                        if len(waiting) >= 4 * STAMPS_AT_ONCE:
-                            break
-                    if not waiting:
-                        continue
-                    item_id, reference, known, future, stamp = waiting.popleft()
-                    if future is None:
-                        yield item_id, reference, known, None
-                        continue
-                    n_reading -= 1
-                    yield self._result(item_id, reference, stamp, future)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
+        try:
+            yield from self._in_order(self._stamped(iter(items), pool), pool)
+        finally:
+            # Whoever stops early does not wait for servers that are slow.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _in_order(self, stamped: Iterator[tuple[str, str, str | None]], pool: ThreadPoolExecutor) -> Iterator[_Read]:
+        waiting: deque[_Waiting] = deque()
+        ended = False
+        while waiting or not ended:
+            while not ended and self._has_room(len(waiting)):
+                following = next(stamped, None)
+                if following is None:
+                    ended = True
+                else:
+                    waiting.append(self._begun(*following, pool))
+            if waiting:
+                yield self._result(waiting.popleft())
+
+    def _has_room(self, n_waiting: int) -> bool:
+        few = self._n_reading < READS_AHEAD * self._threads and n_waiting < 4 * STAMPS_AT_ONCE
+        return n_waiting == 0 or (few and self._bytes_ahead < MAX_BYTES_AHEAD)
+
+    def _begun(self, item_id: str, reference: str, stamp: str | None, pool: ThreadPoolExecutor) -> _Waiting:
+        known = self._references.content_hash(reference, stamp) if reference else None
+        if not reference or self._is_done(known):
+            return _Waiting(item_id, reference, stamp, known, None)
+        self._n_reading += 1
+        return _Waiting(item_id, reference, stamp, known, pool.submit(self._read, reference))
 
     def _is_done(self, known: bytes | None) -> bool:
         if known is None:
@@ -193,9 +206,13 @@ class _Reading:
             return True
         return known in self._ledger.refused and not self._retry_refused
 
-    def _result(self, item_id: str, reference: str, stamp: str | None, future: Future[tuple[bytes, bytes]]) -> _Read:
+    def _result(self, waiting: _Waiting) -> _Read:
+        item_id, reference = waiting.item_id, waiting.reference
+        if waiting.reading is None:
+            return item_id, reference, waiting.known, None
+        self._n_reading -= 1
         try:
-            content, content_hash = future.result()
+            content, content_hash = waiting.reading.result()
         except Refused as refused:
             return item_id, reference, None, refused
         except OSError as error:
@@ -203,7 +220,7 @@ class _Reading:
         with self._lock:
             self._bytes_ahead -= len(content)
         # A reader that has just fetched it may only now know its stamp.
-        self._references.learn(reference, stamp or self._reader.stamp(reference), content_hash)
+        self._references.learn(reference, waiting.stamp or self._reader.stamp(reference), content_hash)
         return item_id, reference, content_hash, content
 
     def _read(self, reference: str) -> tuple[bytes, bytes]:

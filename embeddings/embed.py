@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -21,10 +21,10 @@ from embeddings.batching import BatchLimits
 from embeddings.contents import Item, Rejected, Seen, fresh_contents
 from embeddings.encoder import Encoder
 from embeddings.ledger import Ledger, SameFeatures
-from embeddings.prepare import prepared
+from embeddings.prepare import Prepared, prepared
 from embeddings.reading import ContentReader
 from embeddings.references import References
-from embeddings.shards import ShardStore, forget_shards_from
+from embeddings.shards import ShardStore, forget_shards_from, remove_torn
 from embeddings.stored import write_items
 from embeddings.work import Encoded, encode_shard
 from recsys.errors import EnvironmentProblem
@@ -189,7 +189,15 @@ class _Run:
             threads=self.options.readers,
             retry_refused=self.options.retry_refused,
         )
-        ready = prepared(contents, self.encoder, decode_workers=self.options.decode_workers)
+        with (
+            closing(contents),
+            closing(prepared(contents, self.encoder, decode_workers=self.options.decode_workers)) as ready,
+        ):
+            self._encode(ready)
+        self.references.save()
+        self.tell()
+
+    def _encode(self, ready: Iterator[Prepared]) -> None:
         while True:
             asked_at = time.perf_counter()
             first = next(ready, None)
@@ -206,8 +214,6 @@ class _Run:
                     on_batch=self.batch_done,
                 )
             )
-        self.references.save()
-        self.tell()
 
     def commit(self, encoded: Encoded) -> None:
         self.store = self.store.append(encoded.shard)
@@ -231,8 +237,17 @@ class _Run:
         return report_on(self.seen, self.ledger, self.effort, space_id=space_id, compute=compute)
 
 
-def report_on(seen: Seen, ledger: Ledger, effort: Effort, *, space_id: str, compute: str) -> EmbedReport:
-    """What a job did, once all that it saw is in the ledger."""
+def report_on(
+    seen: Seen,
+    ledger: Ledger,
+    effort: Effort,
+    *,
+    space_id: str,
+    compute: str,
+    unread: Mapping[bytes, tuple[str, str]] | None = None,
+) -> EmbedReport:
+    """What a job did, once all that it saw is in the ledger, or among the contents that its workers could not read."""
+    why_not = {**ledger.refused, **(unread or {})}
     rejected: list[Rejected] = []
     hashes: dict[str, str] = {}
     for row, item_id in enumerate(seen.item_ids):
@@ -242,7 +257,7 @@ def report_on(seen: Seen, ledger: Ledger, effort: Effort, *, space_id: str, comp
         elif content_hash is not None and content_hash in ledger.places:
             hashes[item_id] = content_hash.hex()
         elif content_hash is not None:
-            reason, message = ledger.refused[content_hash]
+            reason, message = why_not[content_hash]
             rejected.append(Rejected(item_id, seen.references[row], reason, message))
     return EmbedReport(
         space_id=space_id,
@@ -273,4 +288,5 @@ def only_writer(store_dir: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise EnvironmentProblem(f"another embedding job writes to {store_dir}: wait for it to end") from None
+        remove_torn(store_dir)
         yield

@@ -7,13 +7,14 @@ in a thread, some hundreds at a time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 
 from embeddings.contents import Candidate
 from embeddings.encoder import Encoder
 from embeddings.preprocess.features import Content, Features
+from embeddings.preprocess.text import TextPreprocessor
 from embeddings.refused import Refused
 from recsys.errors import InputError
 
@@ -23,7 +24,7 @@ CHUNK = 256
 
 def prepared(
     contents: Iterator[tuple[Candidate, Content]], encoder: Encoder, *, decode_workers: int
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Features of each content.
 
     Args:
@@ -50,6 +51,9 @@ def _isolated(contents: Iterator[tuple[Candidate, Content]], encoder: Encoder, w
 
 def _in_a_thread(contents: Iterator[tuple[Candidate, Content]], encoder: Encoder) -> Iterator[Prepared]:
     def work(chunk: list[tuple[Candidate, Content]]) -> list[Prepared]:
+        if isinstance(encoder.preprocessor, TextPreprocessor):
+            features = encoder.preprocessor.many([content for _, content in chunk])
+            return [(candidate, each) for (candidate, _), each in zip(chunk, features, strict=True)]
         return [(candidate, features_of(encoder, content)) for candidate, content in chunk]
 
     size = CHUNK if encoder.space.modality == "text" else 4

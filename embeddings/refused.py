@@ -37,6 +37,8 @@ Reason = Literal[
     "not_finite",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
+NOT_HAD = frozenset(REASONS[: REASONS.index("empty")])
+"""Reasons that speak of one reference at one time, and not of a content: nothing keeps them by content."""
 
 
 class Refused(InputError):

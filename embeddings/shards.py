@@ -51,6 +51,7 @@ class ShardMarker(Config):
         sha256: of the Parquet file.
         compute: what did the arithmetic, as `onnxruntime-fp32`; another rounds differently.
         refused: content hash → (reason, message) of contents of the plan that have no vector.
+        unread: the same of contents that could not be had when the shard was made; the next run tries them again.
     """
 
     plan: str
@@ -58,6 +59,7 @@ class ShardMarker(Config):
     n_rows: int
     compute: str = ""
     refused: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    unread: dict[str, tuple[str, str]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class NewShard:
     plan: str
     compute: str = ""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unread: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,15 +159,19 @@ def write_shard(directory: Path, number: int, space: EmbeddingSpace, shard: NewS
     write_manifest(directory, space)
     content = _parquet_bytes(shard.rows, space)
     forget_shard(directory, number, unless=sha256_bytes(content))
-    write_atomically(shard_path(directory, number), content)
+    writer = f"{os.getpid()}."
+    write_atomically(shard_path(directory, number), content, writer=writer)
     marker = ShardMarker(
         plan=shard.plan,
         sha256=sha256_bytes(content),
         n_rows=len(shard.rows.item_ids),
         compute=shard.compute,
         refused=dict(sorted(shard.refused.items())),
+        unread=dict(sorted(shard.unread.items())),
     )
-    write_atomically(marker_path(directory, number), canonical_json(marker.model_dump(mode="json")).encode())
+    write_atomically(
+        marker_path(directory, number), canonical_json(marker.model_dump(mode="json")).encode(), writer=writer
+    )
     return marker
 
 
@@ -204,6 +211,12 @@ def forget_shards_from(directory: Path, number: int) -> None:
             shard_path(directory, found).unlink(missing_ok=True)
 
 
+def remove_torn(directory: Path) -> None:
+    """Remove what killed writers left half written. Call it while no other job writes here."""
+    for path in directory.glob(".shard-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def committed(directory: Path, number: int, plan: str) -> ShardMarker | None:
     """The marker of shard `number` when it was made from `plan`. Raises CorruptArtifact."""
     path = marker_path(directory, number)
@@ -224,13 +237,16 @@ def store_folder(root: Path, space: EmbeddingSpace) -> Path:
     return root / space.modality / space.space_id
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, writer: str = "") -> None:
     """The whole file or none of it, whenever the process or the machine stops.
+
+    Args:
+        writer: ends with a point and tells writers apart that may write the same file at once.
 
     Raises:
         EnvironmentProblem: the disk is full or refuses.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{writer}tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embeddings.encoder import Vectors
 from embeddings.shards import MANIFEST, ShardStore, write_atomically
 from recsys.errors import CorruptArtifact, MissingArtifact
 from recsys.manifest import EmbeddingSpace
@@ -20,15 +20,19 @@ ITEMS = "items.parquet"
 
 
 def gather(
-    store_dir: Path, space: EmbeddingSpace, content_hashes: Sequence[str | None]
-) -> tuple[Vectors, NDArray[np.bool_]]:
+    store_dir: Path,
+    space: EmbeddingSpace,
+    content_hashes: Sequence[str | None],
+    dtype: type[np.floating[Any]] = np.float32,
+) -> tuple[Any, NDArray[np.bool_]]:
     """The vectors of `N` contents, for `recsys.dataset.Modality`.
 
     Args:
         content_hashes: one for each row wanted; None, or a hash the store does not hold, is a missing row.
+        dtype: of the vectors; float16 takes half the memory, and no more than one shard beside it.
 
     Returns:
-        vectors float32 [N, D], zeros where missing, else L2-normalised again after float16; present bool [N].
+        vectors `dtype` [N, D], zeros where missing, else L2-normalised again after float16; present bool [N].
 
     Raises:
         MissingArtifact: there is no store, or a shard is missing.
@@ -37,21 +41,22 @@ def gather(
     """
     if not (store_dir / MANIFEST).exists():
         if all(content_hash is None for content_hash in content_hashes):
-            return _empty(len(content_hashes), space.dim)
+            return _empty(len(content_hashes), space.dim, dtype)
         raise MissingArtifact(f"{store_dir} holds no embeddings: run `recsys embed`")
-    vectors, present = _empty(len(content_hashes), space.dim)
+    vectors, present = _empty(len(content_hashes), space.dim, dtype)
     wanted: dict[str, list[int]] = {}
     for position, content_hash in enumerate(content_hashes):
         if content_hash is not None:
             wanted.setdefault(content_hash, []).append(position)
     for shard in ShardStore.open(store_dir, space):
+        unit = shard.vectors.astype(np.float32)
+        norms = np.linalg.norm(unit, axis=1, keepdims=True)
+        unit /= np.where(norms > 0, norms, 1.0)
         for row, content_hash in enumerate(shard.content_hashes):
             positions = wanted.get(content_hash)
             if positions:
-                vectors[positions] = shard.vectors[row]
+                vectors[positions] = unit[row]
                 present[positions] = True
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(norms > 0, norms, 1.0)
     return vectors, present
 
 
@@ -85,5 +90,5 @@ def read_items(store_dir: Path) -> dict[str, str]:
     return dict(zip(table["item_id"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
 
 
-def _empty(n_rows: int, dim: int) -> tuple[Vectors, NDArray[np.bool_]]:
-    return np.zeros((n_rows, dim), dtype=np.float32), np.zeros(n_rows, dtype=np.bool_)
+def _empty(n_rows: int, dim: int, dtype: type[np.floating[Any]]) -> tuple[Any, NDArray[np.bool_]]:
+    return np.zeros((n_rows, dim), dtype=dtype), np.zeros(n_rows, dtype=np.bool_)

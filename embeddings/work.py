@@ -20,7 +20,7 @@ from embeddings.encoder import Encoder
 from embeddings.ledger import SameFeatures
 from embeddings.prepare import Prepared
 from embeddings.preprocess.features import Features
-from embeddings.refused import Refused
+from embeddings.refused import NOT_HAD, Refused
 from embeddings.shards import NewShard, ShardRows
 
 NOT_FINITE = "the encoder gives no finite vector for it"
@@ -110,6 +110,7 @@ class _Shard:
     rows: list[_Row] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unread: dict[str, tuple[str, str]] = field(default_factory=dict)
     places: dict[bytes, int] = field(default_factory=dict)
     starved_s: float = 0.0
 
@@ -120,7 +121,9 @@ class _Shard:
         for candidate, features in prepared:
             self.starved_s += time.perf_counter() - waiting_since
             self.contents.append(candidate.content_hash)
-            if isinstance(features, Refused):
+            if isinstance(features, Refused) and features.reason in NOT_HAD:
+                self.unread[candidate.content_hash.hex()] = (features.reason, str(features))
+            elif isinstance(features, Refused):
                 self.refused[candidate.content_hash.hex()] = (features.reason, str(features))
             else:
                 features_hash = hash_features(features) if self.hashed else None
@@ -149,7 +152,7 @@ class _Shard:
             np.array([vectors[number] for number in good], np.float16).reshape(len(good), encoder.space.dim),
             [row.features_hash.hex() if row.features_hash else None for row in rows],
         )
-        return NewShard(shard_rows, plan_of(self.contents), encoder.compute, self.refused)
+        return NewShard(shard_rows, plan_of(self.contents), encoder.compute, self.refused, self.unread)
 
 
 def hash_features(features: Features) -> bytes:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from jobs.progress import errors
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, UsageError
 from recsys.workspace import Workspace
 
 app = typer.Typer(
@@ -48,6 +48,12 @@ def _run(job: Callable[[], Result], json_file: Path | None) -> None:
     except RecsysError as error:
         errors.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
         result, exit_code = {"error": str(error)}, error.exit_code
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        errors.print(
+            "[red]error:[/]", escape(f"{error.strerror or error}{where}; run the same command again"), soft_wrap=True
+        )
+        result, exit_code = {"error": str(error)}, UsageError.exit_code
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on where it stopped")
         raise typer.Exit(INTERRUPTED) from None

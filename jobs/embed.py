@@ -100,6 +100,7 @@ def embed_dataset(workspace: Workspace, dataset: Dataset, choice: EmbedChoice | 
         device="cpu" if choice.engine else settings.device,
         threads=n_threads(workspace),
         precision=settings.precision,
+        compile=settings.compile,
     )
     reader = reader_of(workspace, retry_failed=choice.retry_failed)
     try:
@@ -199,6 +200,7 @@ def encoders_key(spaces: Mapping[str, EmbeddingSpace]) -> str:
 def _embed(workspace: Workspace, stream: Stream, reader: CatalogueReader, choice: EmbedChoice) -> EmbedReport:
     options = EmbedOptions(
         shard_size=workspace.config.encoders.shard_size,
+        readers=workspace.config.sources.http.total,
         decode_workers=decode_workers(workspace),
         retry_refused=choice.retry_failed,
         references=embeddings_folder(workspace) / stream.name if stream.reads else None,
@@ -231,9 +233,11 @@ def _worker_spec(workspace: Workspace, stream: Stream, engine: EngineConfig) -> 
         device=settings.device,
         threads=settings.threads or share,
         precision=settings.precision,
+        compile=settings.compile,
         space=stream.encoder.space,
         store_dir=stream.store(workspace),
         reader=reader_spec(workspace) if stream.reads else None,
+        readers=workspace.config.sources.http.total,
         decode_workers=decode_workers(workspace) and share,
     )
 
@@ -335,8 +339,8 @@ def _line_up(
             table, column = (dataset.users, "user_id") if stream.name == "users" else (dataset.items, "item_id")
             assert table is not None
             hashes = [reports[stream.name].content_hashes.get(each) for each in table[column].to_pylist()]
-            vectors, present = gather(stream.store(workspace), stream.encoder.space, hashes)
-            np.save(folder / f"{stream.name}.npy", vectors.astype(np.float16))
+            vectors, present = gather(stream.store(workspace), stream.encoder.space, hashes, np.float16)
+            np.save(folder / f"{stream.name}.npy", vectors)
             np.save(folder / f"{stream.name}_present.npy", present)
         return {name: _held(report) for name, report in reports.items()}
 

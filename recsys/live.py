@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from recsys.dataset import Modality
 from recsys.errors import ArtifactError
 from recsys.events import hash64
-from recsys.ports import ItemEncoder, LiveItem
+from recsys.ports import ItemEncoder, ItemIndex, LiveItem
 from recsys.quarantine import RowRefused
 from recsys.release import LoadedRelease
 from recsys.times import parse_time_ms
@@ -61,6 +62,16 @@ class CatalogView:
 
     def __len__(self) -> int:
         return len(self.item_hashes)
+
+    @cached_property
+    def index(self) -> ItemIndex:
+        """Search over what is shown now: the release's index, the items that came after it, and no hidden ones."""
+        shown = ~self.hidden
+        if not self.live_ids and shown.all():
+            return self.release.index
+        # An item without a place would be as near to every query as one that is unlike it.
+        shown[self.release.n_items :] &= self.live_vectors.any(axis=1)
+        return self.release.index.with_changes(self.live_vectors, shown)
 
     def row(self, item_id: str) -> int | None:
         row = self.release.vocabulary.row(item_id)

@@ -133,8 +133,9 @@ def retrieve(
         found = []
         if query_vector is not None:
             try:
-                nearest, _ = release.index.search(query_vector[None, :], config.ann + overshoot)
-                found.append(Found("ann", nearest[0]))
+                nearest, _ = catalog.index.search(query_vector[None, :], config.ann + overshoot)
+                is_new = nearest[0] >= release.n_items
+                found += [Found("ann", nearest[0][~is_new]), Found("recent", nearest[0][is_new])]
             except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
                 stage.fallback = "without_ann"
         found.append(Found("similar", release.neighbours.top_rows(known.rows, config.similar)))

@@ -68,8 +68,8 @@ def _retrieve(row: int, catalog: CatalogView, quota: int, config: SimilarConfig,
         release, only_this = catalog.release, np.array([row], dtype=np.int64)
         found = []
         if release.schema.has_towers:
-            nearest, _ = release.index.search(catalog.vectors(only_this), quota)
-            found.append(Found("ann", nearest[0]))
+            nearest, _ = catalog.index.search(catalog.vectors(only_this), quota)
+            found.append(Found("ann", nearest[0][nearest[0] < release.n_items]))
         found.append(Found("similar", release.neighbours.top_rows(only_this, quota)))
         found.append(Found("recent", np.arange(release.n_items, len(catalog), dtype=np.int64)))
         if release.n_items <= config.max_scanned_items:

@@ -40,6 +40,7 @@ class EncodersConfig(Config):
             {attributes.NAME}; a missing field takes along what stands before it.
         device: `auto` takes a GPU when there is one.
         precision: `auto` computes in bf16 where the device has it and it was measured faster and exact enough.
+        compile: let torch compile the encoders on a GPU: slow to start, faster for millions.
         threads: CPU threads of an embedding job; 0 = all cores.
         decode_workers: isolated processes that decode pictures and sound; 0 = as many as threads, -1 = none: decode
             in the job itself, which is for files that you made.
@@ -52,6 +53,7 @@ class EncodersConfig(Config):
     text_template: str = DEFAULT_TEMPLATE
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
     threads: int = 0
     decode_workers: int = 0
     shard_size: int = 1024

@@ -187,6 +187,7 @@ class _Run:
             self.effort,
             space_id=spec.space.space_id,
             compute=" + ".join(sorted(computes)),
+            unread={bytes.fromhex(each): why for marker in store.shards[first:] for each, why in marker.unread.items()},
         )
 
     def _require_all(self, store: ShardStore) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from embeddings.preprocess import jpeg
-from embeddings.preprocess.png import has_all_rows
+from embeddings.preprocess.png import has_all_rows, has_too_many_chunks
 from embeddings.refused import Refused
 
 Format = Literal["JPEG", "PNG", "WEBP"]
@@ -108,6 +108,8 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _decode_with_pillow(content: bytes, image_format: Format, max_pixels: int) -> Image.Image:
+    if image_format == "PNG" and has_too_many_chunks(content):
+        raise Refused("damaged", "the PNG is cut into too many chunks: save it again")
     try:
         image = Image.open(io.BytesIO(content), formats=(image_format,))
         if image.width * image.height > max_pixels:

@@ -13,7 +13,7 @@ Content = bytes | str
 """One item before preprocessing: an image file's bytes, or a text."""
 
 Features = NDArray[Any]
-"""One item after preprocessing: pixels float32 [3, S, S], token ids int64 [L], or a fake encoder's float32 [F]."""
+"""One item after preprocessing: pixels uint8 [S, S, 3], token ids int64 [L], or a fake encoder's float32 [F]."""
 
 Batch = dict[str, NDArray[Any]]
 """The model's inputs by name, batch dimension first."""

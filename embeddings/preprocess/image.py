@@ -49,7 +49,7 @@ class ImagePreprocessConfig(Config):
             and rounds as the library does: up to twice as fast, and neighbours stay. Only what is too large to be held
             whole (`MAX_BUFFERED_PIXELS`) is scaled then too. Other formats are always exact.
         jpeg_margin: how many times longer than `resize_to` the shortest edge stays when scaled. Below 2 the resize
-            would see less than it needs: at 1.25 one in twenty neighbours changes.
+            would see less than it needs: at 1.25 four in a hundred neighbours change.
         mean: of the channels R, G, B in [0, 1].
         std: likewise.
     """

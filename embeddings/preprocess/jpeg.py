@@ -27,6 +27,8 @@ MAX_SCANNED_PIXELS = 400_000_000
 """Pixels times scans: each scan walks over the whole picture, and a small file can hold thousands."""
 
 _FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive; no browser reads the others
+_MAX_SEGMENTS = 10_000  # some 20 are usual; millions of empty ones would cost seconds
+_SCAN = 0xDA
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 # The one warning that takes nothing from the picture: all of it is there, and stray bytes follow before the end.
@@ -70,20 +72,20 @@ def read_frame(content: bytes) -> JpegFrame:
     at = 2
     frame: tuple[int, int, int] | None = None
     has_app1 = False
-    while at + 4 <= len(content):
-        if content[at] != 0xFF:
-            at += 1  # stray bytes between segments; libjpeg skips them too, and decoding warns of them
-            continue
-        marker = content[at + 1]
+    for _ in range(_MAX_SEGMENTS):
+        at = content.find(b"\xff", at)  # libjpeg skips stray bytes too, and decoding warns of them
+        marker = content[at + 1] if 0 <= at < len(content) - 3 else _SCAN
+        if marker == _SCAN:
+            break
         if marker == 0xFF or marker in _NO_LENGTH:
             at += 1 if marker == 0xFF else 2
             continue
-        if marker == 0xDA:
-            break
         has_app1 = has_app1 or marker == 0xE1
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             frame = _frame(content, at, marker)
         at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    else:
+        raise Refused("damaged", f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels: save it again")
     if frame is None:
         raise Refused("damaged", "the JPEG ends before its pixels: fetch or export it again")
     return JpegFrame(*frame, n_scans=_n_scans(content, at, frame[2]), has_app1=has_app1)

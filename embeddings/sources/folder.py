@@ -30,12 +30,16 @@ class FolderReader:
         self._real_roots: tuple[str, ...] | None = None
 
     def stamp(self, reference: str) -> str | None:
-        """Size and modification time in nanoseconds."""
+        """Size, both times and number of the file: a copy that keeps the first two has other ones."""
         try:
             status = os.stat(self._base / reference)
         except (OSError, ValueError):
             return None
-        return f"{status.st_size}-{status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else None
+        return (
+            f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+            if stat.S_ISREG(status.st_mode)
+            else None
+        )
 
     def read(self, reference: str) -> bytes:
         """The whole file.

@@ -143,7 +143,8 @@ def _is_read(group: Future[pa.ChunkedArray]) -> bool:
 
 def _contents(path: Path, layout: ParquetLayout, row_group: int) -> pa.ChunkedArray:
     try:
-        with pq.ParquetFile(path) as file:
+        # As a dictionary: a picture that thousands of rows share is held once.
+        with pq.ParquetFile(path, read_dictionary=[layout.contents]) as file:
             column = file.read_row_group(row_group, columns=[layout.contents]).column(0)
     except (pa.ArrowException, OSError) as error:
         message = f"{path.name}: row group {row_group} cannot be read ({error}); write the file again"

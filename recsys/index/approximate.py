@@ -121,10 +121,10 @@ class ApproximateIndex:
         if k == 0 or n_fetched is None or 2 * n_fetched >= self.n_items:
             return self._exact.search(queries, k, only)
         n_enough = k if only is None else min(max(k, int(FEWEST_SHARE * n_wanted)), only.n_allowed)
-        candidates = self._candidates(queries, n_fetched, n_enough, only)
+        candidates, are_enough = self._candidates(queries, n_fetched, n_enough, only)
         rows, similarities = put_in_order(self.vectors, queries, candidates, k)
-        is_short = candidates[:, n_enough - 1] < 0
-        if is_short.any():
+        if not are_enough:
+            is_short = candidates[:, n_enough - 1] < 0
             rows[is_short], similarities[is_short] = self._exact.search(queries[is_short], k, only)
         return rows, similarities
 
@@ -151,8 +151,11 @@ class ApproximateIndex:
         probes = self.n_probes if only is None else self.n_probes * self.n_items / max(only.n_allowed, 1)
         return max(1, min(int(probes), self.n_cells))
 
-    def _candidates(self, queries: Vectors, n_fetched: int, n_enough: int, only: AllowedRows | None) -> Rows:
-        """Distinct allowed rows for each query, int64 [B, n_fetched], -1 after the last one."""
+    def _candidates(
+        self, queries: Vectors, n_fetched: int, n_enough: int, only: AllowedRows | None
+    ) -> tuple[Rows, bool]:
+        """Distinct allowed rows for each query, int64 [B, n_fetched], -1 after the last one; and whether there are
+        `n_enough` for each."""
         by_selector = only if self._kind.way == "cells" else None
         n_probes = self._probes_for(only)
         while True:
@@ -168,8 +171,9 @@ class ApproximateIndex:
             if only is not None and by_selector is None:
                 found = _kept(found, only.mask)
             # The probed cells may hold too few: probe more then.
-            if n_probes >= self.n_cells or (found[:, n_enough - 1] >= 0).all():
-                return found
+            are_enough = bool((found[:, n_enough - 1] >= 0).all())
+            if are_enough or n_probes >= self.n_cells:
+                return found, are_enough
             n_probes = min(n_probes * 4, self.n_cells)
 
 

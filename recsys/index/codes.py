@@ -6,6 +6,7 @@ Letters: N items, D width, B queries.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import EnvironmentProblem
+from recsys.index.weighted import transform, weighted_axes
 from recsys.ports import AllowedRows
 
 Rows = NDArray[np.int64]
@@ -29,6 +31,9 @@ FEWEST_TRAINING_VECTORS = 65_536
 
 ADDED_BYTES = 32 * 2**20
 """Vectors handed to FAISS at once: what a build holds beside the codes."""
+
+WEIGHTED = re.compile(r"W(\d+),(.+)")
+"""Factory "W<width>,<FAISS factory>": codes on the axes of `recsys.index.weighted`."""
 
 CAGRA = "CAGRA"
 """Factory "CAGRA<degree>": a graph built on a GPU by cuVS, searched on the CPU as HNSW's lowest level."""
@@ -52,19 +57,27 @@ def build_codes(
         return _build_graph_on_gpu(vectors, int(factory.removeprefix(CAGRA) or 64))
     engine: Any = faiss
     engine.omp_set_num_threads(1)
-    codes = engine.index_factory(vectors.shape[1], factory, engine.METRIC_INNER_PRODUCT)
+    weighted = WEIGHTED.fullmatch(factory)
+    width = int(weighted[1]) if weighted else vectors.shape[1]
+    codes = engine.index_factory(width, weighted[2] if weighted else factory, engine.METRIC_INNER_PRODUCT)
     on_gpu = _prepare(codes, seed)
-    sample = training_rows(n_items, Kind.of(codes).n_cells, seed)
-    codes.train(np.ascontiguousarray(vectors if len(sample) == n_items else vectors[sample], dtype=np.float32))
-    del on_gpu
+    rows = training_rows(n_items, Kind.of(codes).n_cells, seed)
+    sample = np.ascontiguousarray(vectors if len(rows) == n_items else vectors[rows], dtype=np.float32)
+    of_items: Any = None
+    if weighted:
+        items, queries = weighted_axes(sample, width)
+        of_items, of_queries = transform(items), transform(queries)
+    codes.train(sample if of_items is None else of_items.apply(sample))
+    del on_gpu, sample
     engine.omp_set_num_threads(threads or os.cpu_count() or 1)
     step = max(1, ADDED_BYTES // (4 * vectors.shape[1]))
     for start in range(0, n_items, step):
-        codes.add(np.ascontiguousarray(vectors[start : start + step], dtype=np.float32))
+        chunk = np.ascontiguousarray(vectors[start : start + step], dtype=np.float32)
+        codes.add(chunk if of_items is None else of_items.apply(chunk))
         if on_progress is not None:
             on_progress(min(start + step, n_items), n_items)
     engine.omp_set_num_threads(1)
-    return codes
+    return engine.IndexPreTransform(of_queries, codes) if weighted else codes
 
 
 def training_rows(n_items: int, cells: int, seed: int) -> Rows:

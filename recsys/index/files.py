@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,30 @@ def open_index(path: Path, item_vectors: NDArray[np.float32], *, n_threads: int 
         n_threads=n_threads,
         are_checked=True,
     )
+
+
+def write_vectors(path: Path, shards: Iterable[NDArray[np.float32]], *, n_items: int, dim: int) -> NDArray[np.float32]:
+    """Item vectors as they come, shard after shard, to one `.npy` file; float32 [N, D] mapped from it, for
+    `build_index`. Memory holds one shard.
+
+    Raises:
+        ValueError: the shards hold more or fewer than `n_items` vectors, or vectors of another width.
+    """
+    unfinished = path.with_name(path.name + ".part")
+    vectors = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=(n_items, dim))
+    start = 0
+    for shard in shards:
+        if shard.ndim != 2 or shard.shape[1] != dim or start + len(shard) > n_items:
+            raise ValueError(f"shards must hold {n_items} x {dim} in all; after {start} came {shard.shape}")
+        vectors[start : start + len(shard)] = shard
+        start += len(shard)
+    if start != n_items:
+        raise ValueError(f"the shards hold {start} vectors, not {n_items}")
+    vectors.flush()
+    del vectors
+    os.replace(unfinished, path)
+    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     vectors = synthetic_vectors(N_ITEMS + N_QUERIES, DIM)
     vectors, queries = vectors[:N_ITEMS].copy(), vectors[N_ITEMS:].copy()
-    index = ApproximateIndex.build(vectors, f"RR{DIM},PQ{DIM // 2}x4fs", threads=1)
+    index = ApproximateIndex.build(vectors, f"W{DIM},PQ{DIM // 2}x4fs", threads=1)
     kind = Kind.of(index.codes)
     rows = np.sort(np.random.default_rng(0).choice(N_ITEMS, 10_000, replace=False))
 
@@ -37,10 +37,11 @@ def main() -> None:
     best, few, many = (_ns(codes(n), queries) for n in (1, 400, 4000))
     fetched = (many - few) / 3600 + (_refine_ns(vectors, queries, 4000) - _refine_ns(vectors, queries, 400)) / 3600
     within = _ns(lambda query: index.search(query, 100), queries)
-    centres = synthetic_vectors(1024, DIM, seed=1)
+    centres = faiss.IndexFlatIP(DIM)
+    centres.add(synthetic_vectors(4096, DIM, seed=1))
     sample = vectors[:20_000]
-    encoding = ApproximateIndex.build(sample, f"RR{DIM},PQ{DIM // 2}x4fs", threads=1).codes
-    train = _once_ns(lambda: ApproximateIndex.build(vectors[:65_536], f"RR{DIM},PQ{DIM // 2}x4fs", threads=1))
+    encoding = ApproximateIndex.build(sample, f"W{DIM},PQ{DIM // 2}x4fs", threads=1).codes
+    train = _once_ns(lambda: ApproximateIndex.build(vectors[:65_536], f"W{DIM},PQ{DIM // 2}x4fs", threads=1))
     encode = _once_ns(lambda: encoding.add(vectors)) / (N_ITEMS * DIM)
     measured = {
         "PASSED_NS_A_FLOAT": _ns(lambda query: flat.search(query, 100), queries) / (N_ITEMS * DIM),
@@ -49,7 +50,7 @@ def main() -> None:
         "FETCHED_NS": fetched - costs.GATHERED_NS_A_FLOAT * DIM,
         "CALL_NS": _ns(lambda query: ExactIndex(vectors[:10]).search(query, 10), queries),
         "CODED_CALL_NS": within - costs.coded_ns(N_ITEMS, DIM / 2, 400, DIM) + costs.CODED_CALL_NS,
-        "MULTIPLIED_NS": _once_ns(lambda: sample @ centres.T) / (len(sample) * len(centres) * DIM),
+        "MULTIPLIED_NS": _once_ns(lambda: centres.search(sample, 1)) / (len(sample) * centres.ntotal * DIM),
         "ENCODED_NS_A_FLOAT": encode,
         "CODES_TRAINED_NS_A_FLOAT": (train - encode * 65_536 * DIM) / (65_536 * DIM),
     }

@@ -47,7 +47,7 @@ def main() -> int:
 
 def images(rounds: int) -> Iterator[Figure]:
     """The whole job at ViT-B/32 (seeded random weights) against open_clip's plain loop, from files to vectors."""
-    contents = photographs(256, 500)
+    contents = photographs(512, 500)
     if not contents:
         yield from (Figure(name, None, bar, NO_PHOTOGRAPHS) for name, bar in (("images", ">= 3.5"),))
         return
@@ -62,11 +62,9 @@ def images(rounds: int) -> Iterator[Figure]:
         folder = Path(scratch)
         paths = _files(contents, folder / "pictures")
         torch.manual_seed(0)
-        model = open_clip.create_model("ViT-B-32").eval()
+        model, _, transform = open_clip.create_model_and_transforms("ViT-B-32")
+        model.eval()
         save_file(model.state_dict(), folder / "vit.safetensors")
-        transform = open_clip.image_transform_v2(
-            open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
-        )
         encoder = load_encoders(f"open_clip:ViT-B-32/{folder / 'vit.safetensors'}", "none", threads=THREADS).image
         job = _image_job(encoder, paths, folder)
         ratio, note = interleaved(job, lambda: open_clip_loop(model, transform, paths), rounds=rounds)
@@ -226,9 +224,8 @@ def _files(contents: Sequence[bytes], folder: Path) -> list[Path]:
 
 def _image_job(encoder: Any, paths: Sequence[Path], folder: Path) -> Callable[[], Any]:
     """The job over these files into a new store each time; gives float32 [N, D] in the order of the files."""
-    from embeddings.sources.reader import open_reader
-
     from embeddings.embed import EmbedOptions, embed_items
+    from embeddings.sources.reader import open_reader
     from embeddings.stored import gather
     from recsys.sources_config import SourcesConfig
 

@@ -23,6 +23,7 @@ NONE = np.empty((0, DIM), np.float32)
 ADAPTERS: dict[str, Build] = {
     "exact": ExactIndex,
     "codes": lambda vectors: ApproximateIndex.build(vectors, f"PQ{DIM // 2}x4fs"),
+    "weighted codes": lambda vectors: ApproximateIndex.build(vectors, f"W{DIM},PQ{DIM // 2}x4fs"),
     "cells": lambda vectors: ApproximateIndex.build(vectors, f"IVF16,PQ{DIM // 2}x4fs", n_probes=4),
     "rotated cells": lambda vectors: ApproximateIndex.build(vectors, f"RR16,IVF16,PQ{DIM // 2}x4fs", n_probes=4),
     "mapped cells": lambda vectors: ApproximateIndex.build(vectors, "IVF16,SQ8", n_probes=8),

@@ -16,6 +16,7 @@ from embeddings.engines.ray_actor import ShardActor
 from embeddings.engines.shard_worker import ShardWorker, with_refused
 from embeddings.engines.todo import MAX_TRIES, Planned, Todo
 from embeddings.fake_encoder import FakeEncoder
+from embeddings.ledger import Ledger
 from embeddings.prepare import Prepared
 from embeddings.preprocess.features import Content
 from embeddings.refused import Refused
@@ -48,7 +49,7 @@ def test_a_file_that_changed_since_the_plan_is_refused_with_that_reason(tmp_path
     store = ShardStore.open(tmp_path / "store", IMAGE)
     assert done.n_encoded == 2
     assert list(store.read(0).item_ids) == ["0.png", "2.png"]
-    ((content_hash, (reason, message)),) = store.shards[0].refused.items()
+    ((content_hash, (reason, message)),) = store.shards[0].unread.items()
     assert (content_hash, reason) == (plan[1].candidate.content_hash.hex(), "changed")
     assert message.startswith("1.png changed while the job ran")
 
@@ -63,7 +64,8 @@ def test_a_file_that_is_gone_does_not_harm_its_neighbours(tmp_path: Path) -> Non
         list(worker.run(Leases(todo, numbers=[0])))
     store = ShardStore.open(tmp_path / "store", IMAGE)
     assert list(store.read(0).item_ids) == ["0.png", "1.png"]
-    assert [reason for reason, _ in store.shards[0].refused.values()] == ["not_found"]
+    assert [reason for reason, _ in store.shards[0].unread.values()] == ["not_found"]
+    assert not Ledger.of(store).refused  # it is the file that failed, not the content: another item may have it
 
 
 def test_a_shard_that_has_its_marker_is_not_encoded_again(tmp_path: Path) -> None:

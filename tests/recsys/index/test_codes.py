@@ -14,7 +14,7 @@ from recsys.index.approximate import ApproximateIndex
 from recsys.index.codes import Kind, build_codes, put_in_order, training_rows
 
 VECTORS = np.random.default_rng(0).standard_normal((5000, 16)).astype(np.float32)
-FACTORIES = ["RR16,PQ8x4fs", "RR16,IVF16,PQ8x4fs", "IVF16,SQ8"]
+FACTORIES = ["W16,PQ8x4fs", "RR16,PQ8x4fs", "RR16,IVF16,PQ8x4fs", "IVF16,SQ8"]
 
 
 def bytes_of(index: Any) -> bytes:

@@ -11,11 +11,11 @@ from recsys.errors import CorruptArtifact, MissingArtifact
 from recsys.index.approximate import ApproximateIndex
 from recsys.index.config import IndexConfig
 from recsys.index.exact import ExactIndex
-from recsys.index.files import open_index, write_index
+from recsys.index.files import open_index, write_index, write_vectors
 from recsys.index.planner import build_index
 
 VECTORS = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
-FACTORIES = ["PQ8x4fs", "RR16,PQ8x4fs", "IVF16,PQ8x4fs", "RR16,IVF16,PQ8x4fs", "IVF16,SQ8", "HNSW16"]
+FACTORIES = ["PQ8x4fs", "W16,PQ8x4fs", "IVF16,PQ8x4fs", "RR16,IVF16,PQ8x4fs", "IVF16,SQ8", "HNSW16"]
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
@@ -86,6 +86,26 @@ def test_what_is_not_an_index_is_refused_in_words(tmp_path, content):
 def test_a_missing_file_names_the_job_that_makes_it(tmp_path):
     with pytest.raises(MissingArtifact, match="recsys release build"):
         open_index(tmp_path / "index", VECTORS)
+
+
+def test_shards_become_one_file_that_an_index_is_built_from(tmp_path):
+    shards = (VECTORS[start : start + 300] for start in range(0, 2000, 300))
+    mapped = write_vectors(tmp_path / "vectors.npy", shards, n_items=2000, dim=16)
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), VECTORS)
+    config = IndexConfig(kind="approximate")
+    for name, vectors in (("of shards", mapped), ("whole", VECTORS)):
+        write_index(build_index(vectors, config), tmp_path / name)
+    assert (tmp_path / "of shards").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "shards", [[VECTORS], [VECTORS[:5]], [VECTORS[:10, :3]], []], ids=["many", "few", "thin", "none"]
+)
+def test_shards_that_are_not_all_there_leave_no_file(tmp_path, shards):
+    with pytest.raises(ValueError, match="shards"):
+        write_vectors(tmp_path / "vectors.npy", shards, n_items=10, dim=16)
+    assert not (tmp_path / "vectors.npy").exists()
 
 
 MAPPED = """

@@ -19,7 +19,7 @@ def test_exact_below_fifty_thousand_items_and_approximate_from_there():
 
 
 def test_one_sweep_over_codes_at_first_cells_for_more():
-    assert plan_index(100_000, 64).factory == "RR64,PQ32x4fs"
+    assert plan_index(100_000, 64).factory == "W64,PQ32x4fs"
     assert plan_index(1_000_000, 128).factory == "RR128,IVF4096,PQ64x4fs"
     assert plan_index(50_000_000, 512).factory == "RR512,IVF32768,PQ256x4fs"
 
@@ -27,7 +27,7 @@ def test_one_sweep_over_codes_at_first_cells_for_more():
 def test_the_rotation_brings_every_width_to_a_whole_number_of_codes():
     for dim in range(2, 300):
         plan = plan_index(100_000, dim)
-        width = int(plan.factory.partition(",")[0].removeprefix("RR"))
+        width = int(plan.factory.partition(",")[0].removeprefix("W"))
         assert plan.factory.endswith(f"PQ{plan.n_codes}x4fs")
         assert width == 2 * plan.n_codes
         assert 0 <= width - dim <= 1
@@ -55,10 +55,10 @@ def test_cells_have_enough_vectors_to_be_trained_and_are_probed_less_the_more_th
 def test_memory_decides_how_many_dimensions_a_code_stands_for():
     # 100,000 x 128 at 2 dimensions a code: 64 codes of half a byte = 32 bytes an item, 3.05 MiB.
     mib = 1 / 1024
-    assert plan_index(100_000, 128, IndexConfig(memory_gib=3.2 * mib)).factory == "RR128,PQ64x4fs"
-    assert plan_index(100_000, 128, IndexConfig(memory_gib=1.6 * mib)).factory == "RR128,PQ32x4fs"
-    assert plan_index(100_000, 128, IndexConfig(memory_gib=0.8 * mib)).factory == "RR128,PQ16x4fs"
-    with pytest.raises(ConfigError, match=r"smallest codes take 0\.00037 GiB"):
+    assert plan_index(100_000, 128, IndexConfig(memory_gib=3.2 * mib)).factory == "W128,PQ64x4fs"
+    assert plan_index(100_000, 128, IndexConfig(memory_gib=1.6 * mib)).factory == "W128,PQ32x4fs"
+    assert plan_index(100_000, 128, IndexConfig(memory_gib=0.8 * mib)).factory == "W128,PQ16x4fs"
+    with pytest.raises(ConfigError, match=r"smallest codes take 0\.00075 GiB"):
         plan_index(100_000, 128, IndexConfig(memory_gib=0.1 * mib))
 
 
