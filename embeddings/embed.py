@@ -290,3 +290,4 @@ def only_writer(store_dir: Path) -> Iterator[None]:
             raise EnvironmentProblem(f"another embedding job writes to {store_dir}: wait for it to end") from None
         remove_torn(store_dir)
         yield
+        remove_torn(store_dir)  # of workers that were killed
