@@ -177,9 +177,13 @@ def drift_alarms(drift: Json) -> list[str]:
     return [f"{name}: {says[alarm]} (p < {ALPHA / 3:.4f})" for name in kinds for alarm in kinds[name]["alarms"]]
 
 
+_NARROWEST = 0.01
+"""Of a histogram: all of a catalogue's similarities may be the same, or there may be none."""
+
+
 def histogram(values: NDArray[np.float32], low: float, high: float) -> Json:
     """Counts in equal bins from `low` to `high`; what lies outside counts in the outermost."""
-    high = max(high, low + 1e-6)
+    high = max(high, low + _NARROWEST)
     counts, _ = np.histogram(np.clip(values, low, high), bins=_BINS, range=(low, high))
     return {"low": _round(low), "high": _round(high), "counts": counts.tolist()}
 
