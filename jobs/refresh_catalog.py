@@ -180,7 +180,9 @@ def write_parts(
     _save(staging, "neighbours_weights", neighbours.weights)
     for name in content.spaces:
         modality = content.modality(name)
-        _save(staging, f"content_{name}", modality.vectors.astype(np.float16))
+        vectors = np.ascontiguousarray(modality.vectors, dtype=np.float32)
+        _save(staging, f"content_{name}", vectors)
+        write_index(build_index(vectors, workspace.config.index), staging / f"content_{name}.faiss")
         _save(staging, f"content_{name}_present", modality.present)
     _write_profiles(dataset, content, staging)
     _copy_encoders(workspace, content, staging)

@@ -8,32 +8,52 @@ that it did.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recsys.config import Config
+from recsys.expressions import mask_of, parsed
 from recsys.live import CatalogView
 
 UserRule = Literal["blocked", "seen"]
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
+OUT_OF_STOCK = "attributes.in_stock = false or attributes.stock <= 0"
 
 
 class FilterConfig(Config):
-    """What the rules do.
+    """What the rules do. Expressions are written in the filter language of the API.
 
     Attributes:
         exclude_seen: never show what the user already interacted with.
+        exclude_served_s: never show what was served to the user in the last so many seconds; 0 switches it off, and
+            spares a write a request.
+        out_of_stock: items that match this are not shown; "" = all are in stock.
+        never: items that match any of these are not shown, whoever asks (`tags has "nsfw"`).
+        only: items must match all of these.
         fail_open: rules that let items pass while the user's state is unknown. A rule that is left out drops
             everything then: take "blocked" out where no answer is better than a blocked item.
     """
 
     exclude_seen: bool = True
+    exclude_served_s: Annotated[float, Field(ge=0)] = 0.0
+    out_of_stock: str = OUT_OF_STOCK
+    never: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     fail_open: tuple[UserRule, ...] = ("blocked", "seen")
+
+
+def _none64() -> NDArray[np.uint64]:
+    return np.empty(0, np.uint64)
+
+
+def _none32() -> NDArray[np.uint32]:
+    return np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,57 +62,123 @@ class GateInput:
 
     Attributes:
         now_ms: UTC milliseconds.
-        seen, blocked, excluded: uint64 `hash64` of item ids, each sorted.
+        seen, blocked, excluded, served: uint64 `hash64` of item ids, each sorted.
         user_is_known: False while the store does not answer: `seen` and `blocked` are then not all there is.
+        paged: uint32 `hash32` of item ids on earlier pages, sorted.
+        forbidden: rule → bool [N + M] over the catalogue's rows, True for those that may not be shown.
+        matching: bool [N + M], the items that the request's filter lets pass; None = all.
     """
 
     catalog: CatalogView
     now_ms: int
-    seen: NDArray[np.uint64]
-    blocked: NDArray[np.uint64]
-    excluded: NDArray[np.uint64]
+    seen: NDArray[np.uint64] = field(default_factory=_none64)
+    blocked: NDArray[np.uint64] = field(default_factory=_none64)
+    excluded: NDArray[np.uint64] = field(default_factory=_none64)
     user_is_known: bool = True
+    served: NDArray[np.uint64] = field(default_factory=_none64)
+    paged: NDArray[np.uint32] = field(default_factory=_none32)
+    forbidden: tuple[tuple[str, Mask], ...] = ()
+    matching: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`drops(gate, rows)` is bool [C], True for the rows that may not be shown."""
+    """`drops(gate, rows)` is bool [C], True for the rows that may not be shown; None where the rule drops none."""
 
     name: str
-    drops: Callable[[GateInput, Rows], Mask]
+    drops: Callable[[GateInput, Rows], Mask | None]
 
 
 RULES: tuple[Rule, ...] = (
     Rule("hidden", lambda gate, rows: gate.catalog.hidden[rows]),
-    Rule("not_yet_available", lambda gate, rows: gate.catalog.available_from_ms[rows] > gate.now_ms),
-    Rule("expired", lambda gate, rows: gate.catalog.available_until_ms[rows] <= gate.now_ms),
+    Rule("not_yet_available", lambda gate, rows: _not_yet(gate, rows)),
+    Rule("expired", lambda gate, rows: _expired(gate, rows)),
     Rule("blocked", lambda gate, rows: _is_in(gate, rows, gate.blocked)),
     Rule("excluded", lambda gate, rows: _is_in(gate, rows, gate.excluded)),
+    Rule("filter", lambda gate, rows: None if gate.matching is None else ~gate.matching[rows]),
     Rule("seen", lambda gate, rows: _is_in(gate, rows, gate.seen)),
+    Rule("served_recently", lambda gate, rows: _is_in(gate, rows, gate.served)),
+    Rule("on_an_earlier_page", lambda gate, rows: _is_paged(gate, rows)),
 )
 
 
-def allowed(gate: GateInput, rows: Rows, config: FilterConfig) -> Mask:
-    """bool [C]: which rows may be shown."""
+def allowed(gate: GateInput, rows: Rows, config: FilterConfig, dropped: dict[str, int] | None = None) -> Mask:
+    """bool [C]: which rows may be shown. `dropped` is told how many each rule dropped that none before it had."""
     keep = np.ones(len(rows), dtype=np.bool_)
+    if fails_closed(gate, config):
+        _drop("user_unknown", np.ones(len(rows), dtype=np.bool_), keep, dropped)
+        return keep
     for rule in RULES:
         if rule.name != "seen" or config.exclude_seen:
-            keep &= ~rule.drops(gate, rows)
-    if fails_closed(gate, config):
-        keep[:] = False
+            mask = rule.drops(gate, rows)
+            if mask is not None:
+                _drop(rule.name, mask, keep, dropped)
+    for name, forbidden in gate.forbidden:
+        _drop(name, forbidden[rows], keep, dropped)
     return keep
 
 
 def fails_closed(gate: GateInput, config: FilterConfig) -> bool:
     """Whether nothing may be shown, because a rule that must not fail open cannot be judged."""
+    if gate.user_is_known:
+        return False
     in_force = {"blocked", "seen"} if config.exclude_seen else {"blocked"}
-    return not gate.user_is_known and not in_force <= set(config.fail_open)
+    return not in_force <= set(config.fail_open)
 
 
-def _is_in(gate: GateInput, rows: Rows, hashes: NDArray[np.uint64]) -> Mask:
+def forbidden_by(config: FilterConfig, catalog: CatalogView) -> tuple[tuple[str, Mask], ...]:
+    """What nobody may be shown by the configuration's own expressions."""
+    rules = [("out_of_stock", config.out_of_stock), *(("never", text) for text in config.never)]
+    return tuple((name, mask_of(parsed(text), catalog)) for name, text in rules if text)
+
+
+def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> Mask | None:
+    """bool [N + M], what the request's filter and the configuration's let pass; None = everything.
+
+    Raises:
+        InvalidRequest: the text is no expression; the border has checked it.
+    """
+    texts = (*config.only, text) if text else config.only
+    masks = [mask_of(parsed(each), catalog) for each in texts]
+    return np.logical_and.reduce(masks) if masks else None
+
+
+def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:
+    """The same gate without the request's own filter."""
+    return replace(gate, matching=matching_of("", config, gate.catalog))
+
+
+def _drop(name: str, mask: Mask, keep: Mask, dropped: dict[str, int] | None) -> None:
+    """Take the rows of `mask` out of `keep`."""
+    if dropped is not None:
+        n = int(np.count_nonzero(mask & keep))
+        if n:
+            dropped[name] = dropped.get(name, 0) + n
+    np.greater(keep, mask, out=keep)
+
+
+def _not_yet(gate: GateInput, rows: Rows) -> Mask | None:
+    if not gate.catalog.some_start:
+        return None
+    return np.asarray(gate.catalog.available_from_ms[rows] > gate.now_ms)
+
+
+def _expired(gate: GateInput, rows: Rows) -> Mask | None:
+    if not gate.catalog.some_end:
+        return None
+    return np.asarray(gate.catalog.available_until_ms[rows] <= gate.now_ms)
+
+
+def _is_in(gate: GateInput, rows: Rows, hashes: NDArray[np.uint64]) -> Mask | None:
     """Membership by binary search: `hashes` is sorted and may be far longer than the candidates."""
-    mine = gate.catalog.item_hashes[rows]
-    if not len(hashes):
-        return np.zeros(len(mine), dtype=np.bool_)
-    at = np.minimum(np.searchsorted(hashes, mine), len(hashes) - 1)
+    return _among(gate.catalog.item_hashes[rows], hashes) if len(hashes) else None
+
+
+def _is_paged(gate: GateInput, rows: Rows) -> Mask | None:
+    return _among(gate.catalog.item_hashes[rows].astype(np.uint32), gate.paged) if len(gate.paged) else None
+
+
+def _among(mine: NDArray[np.unsignedinteger], hashes: NDArray[np.unsignedinteger]) -> Mask:
+    at = np.searchsorted(hashes, mine)
+    at[at == len(hashes)] = 0
     return np.asarray(hashes[at] == mine)

@@ -1,16 +1,136 @@
-"""A user's history in the rows of a catalogue."""
+"""A user's history in the rows of a catalogue, and what follows from it alone.
+
+Letters: T interactions, V items that follow them, N items of the release.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.features.category_lists import CategoryLists
+from recsys.features.transitions import Neighbours, Votes
 from recsys.live import CatalogView
 from recsys.types import HistoryItem
 
 Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Hashes = NDArray[np.uint64]
+LOOKED_BACK = 20  # latest interactions that tell which categories somebody is looking at
+BYTES_OF_OBJECTS = 1500
+"""About what the Python objects of one kept history weigh beside its arrays."""
+
+
+class History:
+    """What one user did, in rows; immutable but for what is worked out from it once and kept.
+
+    Attributes:
+        rows: int64 [T], oldest first; items that the catalogue lacks are left out.
+        event_types: int64 [T], their codes.
+        seen, blocked: uint64, sorted `hash64` of item ids.
+        missing_ids: ids of the session that the catalogue does not know.
+        query_vector: float32 [D] once the query tower ran; None before.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        event_types: Rows,
+        seen: Hashes,
+        blocked: Hashes,
+        neighbours: Neighbours,
+        missing_ids: tuple[str, ...] = (),
+    ) -> None:
+        self.rows, self.event_types = rows, event_types
+        self.seen, self.blocked = seen, blocked
+        self.missing_ids = missing_ids
+        self.query_vector: Floats | None = None
+        self._neighbours = neighbours
+        self._favourites: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def votes(self) -> Votes:
+        """The items that follow or go with the latest interactions."""
+        return self._neighbours.votes(self.rows)
+
+    def favourite_categories(self, lists: CategoryLists, k: int) -> list[int]:
+        """The codes of the `k` categories that its latest items have most; worked out once."""
+        if self._favourites is None:
+            self._favourites = lists.richest(self.rows[-LOOKED_BACK:], k)
+        return self._favourites
+
+    @property
+    def size_bytes(self) -> int:
+        """About what keeping it costs, with all that may be worked out later."""
+        n_votes = min(len(self.rows), self._neighbours.history_window) * self._neighbours.rows.shape[1]
+        return BYTES_OF_OBJECTS + 16 * len(self.rows) + 8 * (len(self.seen) + len(self.blocked)) + 20 * n_votes
+
+
+@dataclass(frozen=True, slots=True)
+class NoCache:
+    """Keeps nothing."""
+
+    def of(self, key: Hashable, make: Callable[[], History]) -> History:
+        return make()
+
+
+class Histories(Protocol):
+    """Where histories are kept between requests; see `HistoryCache` and `NoCache`."""
+
+    def of(self, key: Hashable, make: Callable[[], History]) -> History: ...
+
+
+class HistoryCache:
+    """The least recently used histories leave when all of them weigh more than `max_bytes`. Safe from several threads.
+
+    The key holds the version of the user's state and the release, so that a hit is never old.
+    """
+
+    def __init__(self, max_bytes: int, on_look_up: Callable[[bool], None] = lambda is_hit: None) -> None:
+        """`on_look_up` is told of each look-up whether it was a hit."""
+        self._max_bytes = max_bytes
+        self._on_look_up = on_look_up
+        self._kept: dict[Hashable, History] = {}
+        self._bytes = 0
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
+
+    def of(self, key: Hashable, make: Callable[[], History]) -> History:
+        """The history kept under `key`, else `make()`'s, kept from now on."""
+        with self._lock:
+            found = self._kept.pop(key, None)
+            if found is not None:
+                self._kept[key] = found  # a dict keeps the order of insertion: it is now the youngest
+        self._on_look_up(found is not None)
+        return found if found is not None else self._keep(key, make())
+
+    def _keep(self, key: Hashable, history: History) -> History:
+        size = history.size_bytes
+        if size > self._max_bytes:
+            return history
+        with self._lock:
+            replaced = self._kept.pop(key, None)
+            self._bytes += size - (0 if replaced is None else replaced.size_bytes)
+            self._kept[key] = history
+            while self._bytes > self._max_bytes:
+                oldest = next(iter(self._kept))
+                self._bytes -= self._kept.pop(oldest).size_bytes
+        return history
 
 
 def joined(stored: Sequence[HistoryItem], session: Sequence[HistoryItem]) -> tuple[HistoryItem, ...]:

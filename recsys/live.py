@@ -1,8 +1,8 @@
 """The catalogue as it is now: a release's items plus everything upserted or deleted since.
 
 A `CatalogView` is an immutable snapshot; each change makes a new one, and a request keeps the one it began with.
-Rows 0..N-1 are the release's, rows N..N+M-1 are items that came after it. An upsert of a release's item changes what
-is said of it and whether it is shown, at once; its vectors change with the next release.
+Rows 0..N-1 are the release's, rows N..N+M-1 are items that came after it, deleted ones among them. An upsert of a
+release's item changes what is said of it and whether it is shown, at once; its vectors change with the next release.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class CatalogView:
         log_popularity: float32; 0 for items that came after the release.
         live_items: the upserts, by item_id.
         live_ids: ids of the rows N.. .
+        live_row_of: their rows by id, without those of deleted items.
         live_vectors: float32 [M, D], from the item tower without an id.
         live_content: modality → (float32 [M, D_m], bool [M] present).
         unplaced_ids: items that the item tower failed on: they have a vector of zeros.
@@ -72,6 +73,32 @@ class CatalogView:
         # An item without a place would be as near to every query as one that is unlike it.
         shown[self.release.n_items :] &= self.live_vectors.any(axis=1)
         return self.release.index.with_changes(self.live_vectors, shown)
+
+    def content_index(self, name: str) -> ItemIndex | None:
+        """Search over one kind of content of what is shown now; items without it are not found. None where the
+        release has no such index."""
+        index = self._content_indexes.get(name)
+        of_release = self.release.content_indexes.get(name)
+        if index is None and of_release is not None:
+            present = next(each.present for each in self.release.modalities if each.name == name)
+            live_vectors, live_present = self.live_content[name]
+            shown = ~self.hidden & np.concatenate([present, live_present])
+            index = self._content_indexes[name] = of_release.with_changes(live_vectors, shown)
+        return index
+
+    @cached_property
+    def _content_indexes(self) -> dict[str, ItemIndex]:
+        return {}
+
+    @cached_property
+    def some_start(self) -> bool:
+        """Whether any item becomes available only at some time."""
+        return bool((self.available_from_ms != ALWAYS_MS).any())
+
+    @cached_property
+    def some_end(self) -> bool:
+        """Whether any item stops being available at some time."""
+        return bool((self.available_until_ms != NEVER_MS).any())
 
     def row(self, item_id: str) -> int | None:
         row = self.release.vocabulary.row(item_id)
@@ -122,7 +149,7 @@ class CatalogView:
         live = self.live_items.get(self.item_id(row))
         if live is not None and (row >= self.release.n_items or "title" in live.fields):
             return str(live.fields.get("title") or "")
-        return self.release.items["title"][row].as_py() or ""
+        return self.release.titles[row] or ""
 
     def name(self, row: int) -> str:
         """What people call an item: its title, else its id."""
@@ -147,7 +174,8 @@ def updated(view: CatalogView, version: int, changes: Sequence[LiveItem]) -> Cat
 def _view(
     release: LoadedRelease, by_id: Mapping[str, LiveItem], version: int, placed: Mapping[str, NDArray[np.float32]]
 ) -> CatalogView:
-    newcomers = [item for item in by_id.values() if item.item_id not in release.vocabulary and not item.deleted]
+    # In order of their first write, deleted ones too: a row once given stays, so that histories in rows stay right.
+    newcomers = [item for item in by_id.values() if item.item_id not in release.vocabulary]
     live_row_of = {item.item_id: release.n_items + at for at, item in enumerate(newcomers)}
     hidden, from_ms, until_ms = _availability(release, by_id, live_row_of)
     live_vectors, unplaced_ids = _tower_vectors(release, newcomers, placed)
@@ -162,7 +190,7 @@ def _view(
         log_popularity=_padded(release.log_popularity, len(newcomers), 0),
         live_items=by_id,
         live_ids=tuple(live_row_of),
-        live_row_of=live_row_of,
+        live_row_of={item.item_id: live_row_of[item.item_id] for item in newcomers if not item.deleted},
         live_vectors=live_vectors,
         live_content={modality.name: _content(modality, newcomers) for modality in release.modalities},
         unplaced_ids=unplaced_ids,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RankFeatures
 from recsys.types import Candidates
@@ -18,79 +19,63 @@ from recsys.types import Candidates
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 ALIKE = 0.25  # cosine of item vectors from which a history item is worth naming
+LOOKED_BACK = 20  # history items that an item may be said to be like
 SOURCE_SAYS = {
+    "pinned": "chosen by hand",
     "ann": "close to what you chose",
     "similar": "goes with what you chose",
+    "category": "popular in what you look at",
+    "trending": "taken a lot just now",
     "recent": "new",
+    "explore": "worth a first look",
     "popular": "popular",
     "content": "like what you chose",
+    "given": "asked for",
 }
 
 
-def rank_features(history_rows: Rows, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
+def rank_features(history: History, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
     """The features of each candidate, arrays float32 [C]; an item that came after the release follows nothing yet."""
-    transition = catalog.release.neighbours.score(history_rows, candidates.item_rows)
+    transition = history.votes.score(candidates.item_rows)
     return RankFeatures(candidates.similarity, transition, catalog.log_popularity[candidates.item_rows])
 
 
-def value_parts(history_rows: Rows, candidates: Candidates, catalog: CatalogView) -> list[dict[str, float]]:
+def value_parts(history: History, candidates: Candidates, catalog: CatalogView) -> list[dict[str, float]]:
     """The terms of each candidate's value by name; they add up to it."""
-    parts = catalog.release.schema.blend.parts(rank_features(history_rows, candidates, catalog))
+    parts = catalog.release.schema.blend.parts(rank_features(history, candidates, catalog))
     return [{name: float(values[at]) for name, values in parts.items()} for at in range(len(candidates))]
 
 
-def reasons_of(
-    history_rows: Rows, chosen: Candidates, sources: Sequence[str], catalog: CatalogView
-) -> list[tuple[str, ...]]:
+def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
     """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
-    latest, strengths = _follow_strengths(history_rows, chosen.item_rows, catalog)
-    follows = _strongest(strengths, least=0.0)
-    alike = _strongest(_cosines(history_rows, chosen, catalog), least=ALIKE)
-    says = SOURCE_SAYS if len(history_rows) else {**SOURCE_SAYS, "ann": "suggested to begin with"}
+    leads = history.votes.voter(rows).tolist()
+    alike = _most_alike(history, rows, catalog) if -1 in leads else leads
+    n_items, knows = catalog.release.n_items, len(history) > 0
     reasons = []
-    for at, row in enumerate(chosen.item_rows):
-        mine = []
-        if follows[at] >= 0:
-            mine.append(f"often chosen with {catalog.name(int(latest[follows[at]]))}")
-        elif alike[at] >= 0:
-            mine.append(f"like {catalog.name(int(history_rows[alike[at]]))}")
-        if row >= catalog.release.n_items:
-            mine.append("new")
-        reasons.append(tuple(mine) or (says[sources[at]],))
+    for row, source, lead, like in zip(rows.tolist(), sources, leads, alike, strict=True):
+        if source == "pinned":
+            mine: tuple[str, ...] = (SOURCE_SAYS[source],)
+        elif lead >= 0:
+            mine = (f"often chosen with {catalog.name(lead)}",)
+        elif like >= 0:
+            mine = (f"like {catalog.name(like)}",)
+        else:
+            mine = ()
+        if row >= n_items:
+            mine = (*mine, "new")
+        reasons.append(mine or (SOURCE_SAYS[source] if knows or source != "ann" else "suggested to begin with",))
     return reasons
 
 
-def _strongest(weights: Floats, least: float) -> Rows:
-    """int64 [C]: the column of each row's largest weight, -1 where none is above `least`."""
-    if not weights.shape[1]:
-        return np.full(len(weights), -1, dtype=np.int64)
-    best = weights.argmax(axis=1)
-    return np.where(weights[np.arange(len(weights)), best] > least, best, -1)
-
-
-def _follow_strengths(history_rows: Rows, item_rows: Rows, catalog: CatalogView) -> tuple[Rows, Floats]:
-    """The history rows that vote int64 [T'], latest first, and what each gives to each item, float32 [C, T'].
-
-    A row's sum is the item's transition score (`Neighbours.score`).
-    """
-    neighbours = catalog.release.neighbours
-    latest = history_rows[::-1][: neighbours.history_window]
-    decay = (neighbours.history_decay ** np.arange(len(latest))).astype(np.float32)
-    voters = np.flatnonzero(latest < neighbours.n_items)
-    strengths = np.zeros((len(item_rows), len(latest)), dtype=np.float32)
-    if not len(item_rows) or not len(voters):
-        return latest, strengths
-    rows = neighbours.rows[latest[voters]].astype(np.int64)
-    given = neighbours.weights[latest[voters]] * decay[voters, None]
-    ascending = np.argsort(item_rows, kind="stable")
-    at = np.minimum(np.searchsorted(item_rows[ascending], rows), len(item_rows) - 1)
-    voter, place = np.nonzero(item_rows[ascending][at] == rows)
-    strengths[ascending[at[voter, place]], voters[voter]] = given[voter, place]
-    return latest, strengths
-
-
-def _cosines(history_rows: Rows, chosen: Candidates, catalog: CatalogView) -> Floats:
-    """float32 [C, T], cosines of item vectors."""
-    mine, theirs = catalog.vectors(chosen.item_rows), catalog.vectors(history_rows)
-    lengths = np.linalg.norm(mine, axis=1)[:, None] * np.linalg.norm(theirs, axis=1)[None, :]
-    return np.asarray(mine @ theirs.T / np.maximum(lengths, 1e-12), dtype=np.float32)
+def _most_alike(history: History, rows: Rows, catalog: CatalogView) -> list[int]:
+    """For each item the row of the latest history items that it is most like, -1 where it is like none of them."""
+    latest = history.rows[::-1][:LOOKED_BACK]
+    if not len(latest):
+        return [-1] * len(rows)
+    mine, theirs = catalog.vectors(rows), catalog.vectors(latest)
+    lengths = np.sqrt(np.einsum("nd,nd->n", theirs, theirs))
+    cosines = mine @ theirs.T / np.maximum(lengths, 1e-12)
+    best = cosines.argmax(axis=1)
+    least = ALIKE * np.sqrt(np.einsum("nd,nd->n", mine, mine))
+    is_alike = cosines[np.arange(len(rows)), best] > least
+    return np.where(is_alike, latest[best], -1).tolist()

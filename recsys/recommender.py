@@ -5,27 +5,34 @@ hydrate → encode → retrieve → filter → rank → choose → expose
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
 from recsys.events import Exposure, hash64
-from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed
-from recsys.history import history_rows, joined
+from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed, forbidden_by, matching_of, unfiltered
+from recsys.history import Histories, History, NoCache, history_rows, joined
 from recsys.live import CatalogView
-from recsys.ports import RequestStore, UserState
+from recsys.ports import PackedState, RequestStore, UserState
 from recsys.ranking import rank_features, reasons_of, value_parts
 from recsys.reranking import RerankConfig, mmr
-from recsys.retrieval import Found, RetrievalConfig, bit_of, merge, source_of
+from recsys.retrieval import Asked, RetrievalConfig, bit_of, found_by_all, merge, nearest_to, source_of
+from recsys.retrieval.sources import NO_FLOATS, NO_ROWS, AlwaysOn
 from recsys.times import to_ms
-from recsys.trace import Trace
+from recsys.trace import OpenStage, Trace
 from recsys.types import Candidates, Query, Slate, SlateItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Hashes = NDArray[np.uint64]
+NO_HASHES: Hashes = np.empty(0, np.uint64)
+NOBODY = UserState()
+Say = Callable[[History, Rows, Sequence[str], CatalogView], list[tuple[str, ...]]]
 
 
 class RecommenderConfig(Config):
@@ -42,146 +49,242 @@ class RecommenderConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a request leans on beside the catalogue and the store; the default leans on nothing.
+
+    Attributes:
+        histories: kept between requests, by the version of the user's state and the release.
+        trending: int64, rows of what is taken most just now, best first.
+        index_guard: says whether the index is worth asking, and learns whether it answered.
+        latest: the catalogue as it is when the slate leaves, which the last gate judges by; None = as it was.
+    """
+
+    histories: Histories = field(default_factory=NoCache)
+    trending: Rows = field(default_factory=lambda: NO_ROWS)
+    index_guard: AlwaysOn = field(default_factory=AlwaysOn)
+    latest: Callable[[], CatalogView | None] = lambda: None
+
+
+ALONE = Surroundings()
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """A query after hydration.
 
     Attributes:
-        rows: int64 [T], the history in rows of this catalogue, oldest first; unknown items are left out.
-        event_types: int64 [T], their codes.
-        seen, blocked, excluded: uint64, sorted `hash64` of item ids.
+        history: what the user did, in rows of this catalogue, with what was seen and blocked.
+        excluded, served: uint64, sorted `hash64` of item ids: named in the request, served a moment ago.
         profile: float32 [P], the user's profile text vector, or None.
         missing_ids: ids named in the request that this catalogue does not know.
         user_is_known: False where the store did not answer: then `seen` is of this session only, `blocked` empty.
     """
 
-    rows: Rows
-    event_types: Rows
-    seen: NDArray[np.uint64]
-    blocked: NDArray[np.uint64]
-    excluded: NDArray[np.uint64]
+    history: History
+    excluded: Hashes
+    served: Hashes
     profile: Floats | None
     missing_ids: tuple[str, ...]
     user_is_known: bool
 
 
-def recommend(query: Query, catalog: CatalogView, store: RequestStore, config: RecommenderConfig) -> Slate:
-    """One slate. A failing dependency does not raise: the slate names the stage in `degraded`."""
+def recommend(
+    query: Query,
+    catalog: CatalogView,
+    store: RequestStore,
+    config: RecommenderConfig,
+    around: Surroundings = ALONE,
+    budget: Budget = UNLIMITED,
+) -> Slate:
+    """One slate. A failing dependency does not raise, and a stage that would take too long is left out: the slate names
+    it in `degraded`."""
     trace = Trace()
-    known = hydrate(query, catalog, store, trace)
-    query_vector = encode(known, catalog, trace)
-    candidates = retrieve(known, query_vector, catalog, config.retrieval, trace)
-    kept_candidates = filter_candidates(query, known, query_vector, candidates, catalog, config.filter, trace)
+    known = hydrate(query, catalog, store, config.filter, around, trace)
+    query_vector = encode(known, catalog, budget, trace)
+    gate = gate_of(query, known, catalog, config.filter)
+    candidates = retrieve(query, known, query_vector, gate, config, around, budget, trace)
+    kept_candidates = filter_candidates(query, query_vector, candidates, gate, config.filter, trace)
     ranked_candidates = rank(known, kept_candidates, catalog, trace)
-    chosen = choose(query, ranked_candidates, catalog, config.rerank, trace)
-    return expose(query, known, chosen, catalog, store, config, trace)
+    chosen = choose(query, ranked_candidates, catalog, config.rerank, budget, trace)
+    return expose(query, known, chosen, gate, store, config, around, trace)
 
 
-def hydrate(query: Query, catalog: CatalogView, store: RequestStore, trace: Trace) -> Known:
-    """What the store knows of the user, joined to the history that came with the request."""
+def hydrate(
+    query: Query,
+    catalog: CatalogView,
+    store: RequestStore,
+    config: FilterConfig,
+    around: Surroundings,
+    trace: Trace,
+    named: Sequence[str] = (),
+) -> Known:
+    """What the store knows of the user, joined to the history that came with the request.
+
+    `named` are more ids of the request, to be told where the catalogue does not know them.
+    """
     with trace.stage("hydrate", 1) as stage:
-        state, user_is_known = UserState(), True
+        stored: PackedState = NOBODY
+        user_is_known = True
         if query.user_id is not None:
             try:
-                state = store.user_state(query.user_id)
+                stored = store.user_state(query.user_id)
             except StoreUnavailable:
                 user_is_known = False
                 stage.fallback = "without_stored_history"
-        rows, event_types = history_rows(joined(state.history, query.history), catalog)
-        in_session = np.array([hash64(item.item_id) for item in query.history], dtype=np.uint64)
-        named = [item.item_id for item in query.history] + list(query.exclude_item_ids)
-        stage.out(rows)
+        key = (query.user_id, stored.version, query.history, catalog.release.release_id, len(catalog))
+        history = around.histories.of(key, lambda: _history(stored.unpack(), query, catalog))
+        named = (*query.exclude_item_ids, *named)
+        missing = [*history.missing_ids, *(each for each in named if catalog.row(each) is None)]
+        stage.out(history)
         return Known(
-            rows=rows,
-            event_types=event_types,
-            seen=np.union1d(state.seen, in_session) if len(in_session) else state.seen,
-            blocked=state.blocked,
-            excluded=np.unique(np.array([hash64(each) for each in query.exclude_item_ids], dtype=np.uint64)),
+            history=history,
+            excluded=_sorted_hashes(query.exclude_item_ids),
+            served=_served_lately(stored, to_ms(query.now), config) if config.exclude_served_s else NO_HASHES,
             profile=catalog.release.profile_of(query.user_id),
-            missing_ids=tuple(dict.fromkeys(item_id for item_id in named if catalog.row(item_id) is None)),
+            missing_ids=tuple(dict.fromkeys(missing)),
             user_is_known=user_is_known,
         )
 
 
-def encode(known: Known, catalog: CatalogView, trace: Trace) -> Floats | None:
+def _history(state: UserState, query: Query, catalog: CatalogView) -> History:
+    rows, event_types = history_rows(joined(state.history, query.history), catalog)
+    in_session = _sorted_hashes(tuple(item.item_id for item in query.history))
+    return History(
+        rows,
+        event_types,
+        np.union1d(state.seen, in_session) if len(in_session) else state.seen,
+        state.blocked,
+        catalog.release.neighbours,
+        tuple(item.item_id for item in query.history if catalog.row(item.item_id) is None),
+    )
+
+
+def _served_lately(stored: PackedState, now_ms: int, config: FilterConfig) -> Hashes:
+    return np.unique(stored.served[stored.served_at_ms >= now_ms - 1e3 * config.exclude_served_s])
+
+
+def _sorted_hashes(item_ids: tuple[str, ...]) -> Hashes:
+    return np.unique(np.array([hash64(each) for each in item_ids], dtype=np.uint64)) if item_ids else NO_HASHES
+
+
+def encode(known: Known, catalog: CatalogView, budget: Budget, trace: Trace) -> Floats | None:
     """float32 [D], the query tower over the history's item vectors; None where there is no tower or it fails."""
-    with trace.stage("encode", len(known.rows)) as stage:
-        release = catalog.release
-        if release.query_encoder is None:
-            stage.fallback = "no_query_tower"
-            return None
-        latest = slice(max(len(known.rows) - release.schema.max_history, 0), None)
-        history = catalog.vectors(known.rows[latest])
-        try:
-            query_vector = release.query_encoder.encode(history, known.event_types[latest], known.profile)
-        except ArtifactError:
-            stage.fallback = "query_tower_failed"
-            return None
-        if not np.isfinite(query_vector).all():
-            stage.fallback = "query_vector_not_finite"
-            return None
-        stage.n_out = 1
-        return query_vector
+    history = known.history
+    with trace.stage("encode", len(history)) as stage:
+        if history.query_vector is None:
+            history.query_vector = _encoded(known, catalog, budget, stage)
+        stage.n_out = int(history.query_vector is not None)
+        return history.query_vector
+
+
+def _encoded(known: Known, catalog: CatalogView, budget: Budget, stage: OpenStage) -> Floats | None:
+    release, history = catalog.release, known.history
+    if release.query_encoder is None:
+        stage.fallback = "no_query_tower"
+        return None
+    if not budget.affords("encode"):
+        stage.fallback = "no_time"
+        return None
+    latest = slice(max(len(history) - release.schema.max_history, 0), None)
+    vectors = catalog.vectors(history.rows[latest])
+    try:
+        query_vector = release.query_encoder.encode(vectors, history.event_types[latest], known.profile)
+    except ArtifactError:
+        stage.fallback = "query_tower_failed"
+        return None
+    if not np.isfinite(query_vector).all():
+        stage.fallback = "query_vector_not_finite"
+        return None
+    return query_vector
+
+
+def gate_of(query: Query, known: Known, catalog: CatalogView, config: FilterConfig) -> GateInput:
+    """What the hard rules look at for this request."""
+    return GateInput(
+        catalog,
+        to_ms(query.now),
+        known.history.seen,
+        known.history.blocked,
+        known.excluded,
+        known.user_is_known,
+        known.served,
+        query.paged,
+        forbidden_by(config, catalog),
+        matching_of(query.filter, config, catalog),
+    )
 
 
 def retrieve(
-    known: Known, query_vector: Floats | None, catalog: CatalogView, config: RetrievalConfig, trace: Trace
+    query: Query,
+    known: Known,
+    query_vector: Floats | None,
+    gate: GateInput,
+    config: RecommenderConfig,
+    around: Surroundings,
+    budget: Budget,
+    trace: Trace,
 ) -> Candidates:
     """Candidates of all sources, each row once."""
-    with trace.stage("retrieve", len(catalog)) as stage:
-        release = catalog.release
-        overshoot = min(len(known.seen), config.max_seen_overshoot)
-        found = []
-        if query_vector is not None:
-            try:
-                nearest, _ = catalog.index.search(query_vector[None, :], config.ann + overshoot)
-                is_new = nearest[0] >= release.n_items
-                found += [Found("ann", nearest[0][~is_new]), Found("recent", nearest[0][is_new])]
-            except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
-                stage.fallback = "without_ann"
-        found.append(Found("similar", release.neighbours.top_rows(known.rows, config.similar)))
-        found.append(Found("recent", _newcomers(query_vector, catalog, config.recent + overshoot)))
-        found.append(Found("popular", release.popular_rows[: config.popular + overshoot]))
-        candidates = _compared(*merge(found), query_vector, catalog)
+    with trace.stage("retrieve", len(gate.catalog)) as stage:
+        dropped_soon = len(gate.seen) + len(gate.served) + len(gate.paged)
+        asked = Asked(
+            gate.catalog,
+            known.history,
+            query_vector,
+            overshoot=min(dropped_soon, config.retrieval.max_seen_overshoot),
+            matching=gate.matching,
+            trending=around.trending,
+            seed=query.seed,
+        )
+        nearest = nearest_to(asked, config.retrieval.ann + asked.overshoot, around.index_guard, budget)
+        stage.fallback = nearest.failed
+        rows, sources = merge(found_by_all(asked, nearest, config.retrieval))
+        candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
         stage.out(candidates)
         return candidates
 
 
-def _newcomers(query_vector: Floats | None, catalog: CatalogView, quota: int) -> Rows:
-    """Rows of the items that came after the release: the nearest to the query, or the latest without one."""
-    n = catalog.release.n_items
-    # Those that nobody may see would only take places of the quota.
-    shown = np.flatnonzero(~catalog.hidden[n:])
-    if query_vector is None:
-        return n + shown[::-1][:quota]
-    return n + shown[np.argsort(-(catalog.live_vectors[shown] @ query_vector), kind="stable")][:quota]
+def compared(
+    rows: Rows,
+    sources: Rows,
+    query_vector: Floats | None,
+    catalog: CatalogView,
+    known_similarity: Floats = NO_FLOATS,
+) -> Candidates:
+    """Candidates with their similarity to the query: 0 for all of them where there is no query vector.
 
-
-def _compared(rows: Rows, sources: Rows, query_vector: Floats | None, catalog: CatalogView) -> Candidates:
-    """Candidates with their similarity to the query: 0 for all of them where there is no query vector."""
-    similarity = np.zeros(len(rows), np.float32) if query_vector is None else catalog.vectors(rows) @ query_vector
-    return Candidates(rows, similarity.astype(np.float32), sources, np.full(len(rows), np.nan, dtype=np.float32))
+    `known_similarity` float32 [K] is that of the first K rows.
+    """
+    n_known = len(known_similarity)
+    similarity = np.zeros(len(rows), np.float32)
+    similarity[:n_known] = known_similarity
+    if query_vector is not None and n_known < len(rows):
+        np.matmul(catalog.vectors(rows[n_known:]), query_vector, out=similarity[n_known:])
+    return Candidates(rows, similarity, sources, np.full(len(rows), np.nan, dtype=np.float32))
 
 
 def filter_candidates(
     query: Query,
-    known: Known,
     query_vector: Floats | None,
     candidates: Candidates,
-    catalog: CatalogView,
+    gate: GateInput,
     config: FilterConfig,
     trace: Trace,
 ) -> Candidates:
-    """The hard rules; then, where too few are left, a top up from the whole catalogue under the same rules."""
+    """The hard rules; then, where too few are left, a top up from the whole catalogue under the same rules. Where
+    nothing matches the request's filter, and it is not strict, everything else that may be shown."""
     with trace.stage("filter", len(candidates)) as stage:
-        now_ms = to_ms(query.now)
-        gate = GateInput(catalog, now_ms, known.seen, known.blocked, known.excluded, known.user_is_known)
-        if not known.user_is_known:
+        if not gate.user_is_known:
             stage.fallback = "nothing_is_shown" if fails_closed(gate, config) else "without_stored_seen_and_blocked"
-        kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config))
-        if len(kept_candidates) < query.limit:
-            extra = _top_up(gate, candidates.item_rows, query.limit - len(kept_candidates), config)
-            sources = np.where(extra < catalog.release.n_items, bit_of("popular"), bit_of("recent"))
-            kept_candidates = kept_candidates.joined(_compared(extra, sources, query_vector, catalog))
+        kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
+        missing = query.limit - len(kept_candidates)
+        if missing > 0:
+            extra = _top_up(gate, candidates.item_rows, missing, config)
+            if query.filter and not query.strict_filtering and not len(kept_candidates) and not len(extra):
+                stage.fallback = stage.fallback or "nothing_matches_the_filter"
+                extra = _top_up(unfiltered(gate, config), NO_ROWS, missing, config)
+            sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
+            kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog))
         stage.out(kept_candidates)
         return kept_candidates
 
@@ -191,10 +294,11 @@ def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, 
     n, n_now = gate.catalog.release.n_items, len(gate.catalog)
     found = np.empty(0, np.int64)
     for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
-        for start in range(0, len(order), block):
+        rest = order if gate.matching is None else order[gate.matching[order]]
+        for start in range(0, len(rest), block):
             if len(found) >= n_missing:
                 return found[:n_missing]
-            rows = order[start : start + block]
+            rows = rest[start : start + block]
             rows = rows[~np.isin(rows, tried)]
             found = np.concatenate([found, rows[allowed(gate, rows, config)]])
     return found[:n_missing]
@@ -203,14 +307,19 @@ def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, 
 def rank(known: Known, candidates: Candidates, catalog: CatalogView, trace: Trace) -> Candidates:
     """The candidates with their value, best first."""
     with trace.stage("rank", len(candidates)) as stage:
-        value = catalog.release.schema.blend.value(rank_features(known.rows, candidates, catalog))
+        value = catalog.release.schema.blend.value(rank_features(known.history, candidates, catalog))
         ranked_candidates = candidates.ranked(value)
         stage.out(ranked_candidates)
         return ranked_candidates
 
 
 def choose(
-    query: Query, ranked_candidates: Candidates, catalog: CatalogView, config: RerankConfig, trace: Trace
+    query: Query,
+    ranked_candidates: Candidates,
+    catalog: CatalogView,
+    config: RerankConfig,
+    budget: Budget,
+    trace: Trace,
 ) -> Candidates:
     """The slate's items in order: value against likeness to those already chosen."""
     with trace.stage("choose", len(ranked_candidates)) as stage:
@@ -225,14 +334,22 @@ def expose(
     query: Query,
     known: Known,
     chosen: Candidates,
-    catalog: CatalogView,
+    gate: GateInput,
     store: RequestStore,
     config: RecommenderConfig,
+    around: Surroundings,
     trace: Trace,
+    say: Say = reasons_of,
 ) -> Slate:
-    """The slate with sources and reasons, and its record in the exposure log."""
+    """The slate with sources and reasons, and its record in the exposure log.
+
+    Args:
+        say: why each item is there: (history, rows int64 [C], their sources, catalogue) → reasons.
+    """
+    catalog = gate.catalog
     with trace.stage("expose", len(chosen)) as stage:
-        items = _slate_items(query, known, chosen, catalog)
+        chosen = _still_allowed(chosen, gate, config.filter, around.latest(), trace)
+        items = _slate_items(query, known, chosen, catalog, say)
         if config.log_exposures:
             try:
                 store.append_exposure(_exposure(query, items, catalog.release.release_id))
@@ -246,23 +363,39 @@ def expose(
         degraded=trace.degraded,
         missing_ids=known.missing_ids,
         trace=tuple(trace.stages),
+        dropped=trace.dropped,
+        surface=query.surface,
+        item_hashes=catalog.item_hashes[chosen.item_rows],
     )
 
 
-def _slate_items(query: Query, known: Known, chosen: Candidates, catalog: CatalogView) -> tuple[SlateItem, ...]:
+def _still_allowed(
+    chosen: Candidates, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
+) -> Candidates:
+    """The last gate: what was hidden, deleted or ended while this request ran does not leave."""
+    if latest is None or latest is gate.catalog or latest.release is not gate.catalog.release:
+        return chosen
+    now = replace(gate, catalog=latest, forbidden=forbidden_by(config, latest), matching=None)
+    return chosen.take(allowed(now, chosen.item_rows, config, trace.dropped))
+
+
+def _slate_items(
+    query: Query, known: Known, chosen: Candidates, catalog: CatalogView, say: Say
+) -> tuple[SlateItem, ...]:
     sources = [source_of(bits) for bits in chosen.sources.tolist()]
-    reasons = reasons_of(known.rows, chosen, sources, catalog)
-    parts = value_parts(known.rows, chosen, catalog) if query.explain else [{}] * len(chosen)
+    reasons = say(known.history, chosen.item_rows, sources, catalog)
+    parts = value_parts(known.history, chosen, catalog) if query.explain else [{}] * len(chosen)
+    rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
     return tuple(
         SlateItem(
-            item_id=catalog.item_id(int(chosen.item_rows[position])),
-            value=float(chosen.value[position]),
-            source=sources[position],
-            reasons=reasons[position],
-            position=position,
+            catalog.item_id(rows[position]),
+            values[position],
+            sources[position],
+            reasons[position],
+            position,
             parts=parts[position],
         )
-        for position in range(len(chosen))
+        for position in range(len(rows))
     )
 
 
@@ -276,4 +409,5 @@ def _exposure(query: Query, items: tuple[SlateItem, ...], release_id: str) -> Ex
         item_ids=tuple(item.item_id for item in items),
         propensities=tuple(item.propensity for item in items),
         sources=tuple(item.source for item in items),
+        surface=query.surface,
     )

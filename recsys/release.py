@@ -6,7 +6,8 @@ Letters: N items of the release, M items upserted since, D width of item and que
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from recsys.config import Config
 from recsys.dataset import Modality
 from recsys.events import hash64
 from recsys.features.blend import Blend
+from recsys.features.category_lists import CategoryLists
 from recsys.features.transitions import Neighbours
 from recsys.item_template import FIRST_TEMPLATE
 from recsys.manifest import ReleaseManifest
@@ -67,6 +69,7 @@ class LoadedRelease:
         profiles: float32 [P, D_text], their text vectors.
         query_encoder, item_encoder: None for a release without towers.
         content_encoder: pictures and words to vectors; None where the release carries no encoders.
+        content_indexes: search over the content vectors, by modality.
     """
 
     manifest: ReleaseManifest
@@ -84,6 +87,7 @@ class LoadedRelease:
     query_encoder: QueryEncoder | None
     item_encoder: ItemEncoder | None
     content_encoder: ContentEncoder | None
+    content_indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
 
     @property
     def release_id(self) -> str:
@@ -92,6 +96,22 @@ class LoadedRelease:
     @property
     def n_items(self) -> int:
         return len(self.vocabulary)
+
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """The titles of all rows, as strings: one look-up in the table costs more than all else that a reason does."""
+        titles: list[str | None] = self.items["title"].to_pylist()
+        return titles
+
+    @cached_property
+    def category_lists(self) -> CategoryLists:
+        """What each category's most popular items are, and which categories an item has."""
+        return CategoryLists.of(self.items["categories"], self.log_popularity)
+
+    @cached_property
+    def cold_rows(self) -> NDArray[np.int64]:
+        """int64, the rows that nobody has interacted with."""
+        return np.flatnonzero(self.log_popularity == 0)
 
     def profile_of(self, user_id: str | None) -> NDArray[np.float32] | None:
         """float32 [D_text], what the user told about themselves, or None."""

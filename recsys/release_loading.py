@@ -2,7 +2,8 @@
 
 items.parquet                   catalogue columns, row = item_row
 item_vectors.npy                float32 [N, D], the item tower's outputs
-content_<modality>.npy          float16 [N, D_m], with content_<modality>_present.npy bool [N]
+content_<modality>.npy          float32 [N, D_m], with content_<modality>_present.npy bool [N]
+content_<modality>.faiss        search over it
 neighbours_rows.npy, neighbours_weights.npy     int32, float32 [N, K]
 item_counts.npy                 int64 [N], interactions in training
 index.faiss                     search over item_vectors
@@ -76,13 +77,14 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         schema.history_window,
         schema.history_decay,
     )
+    modalities = tuple(_modality(paths, name, manifest) for name in schema.modalities)
     release = LoadedRelease(
         manifest=manifest,
         schema=schema,
         vocabulary=vocabulary,
         items=items,
         item_vectors=item_vectors,
-        modalities=tuple(_modality(paths, name, manifest) for name in schema.modalities),
+        modalities=modalities,
         index=adapters.open_index(_path(paths, "index.faiss"), item_vectors),
         neighbours=neighbours,
         log_popularity=np.log1p(counts).astype(np.float32),
@@ -92,6 +94,11 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         query_encoder=adapters.open_query_tower(_path(paths, "query_tower.onnx")) if schema.has_towers else None,
         item_encoder=adapters.open_item_tower(_path(paths, "item_tower.onnx")) if schema.has_towers else None,
         content_encoder=adapters.open_content_encoder(encoder_files) if encoder_files else None,
+        content_indexes={
+            each.name: adapters.open_index(paths[file], each.vectors)
+            for each in modalities
+            if (file := f"content_{each.name}.faiss") in paths
+        },
     )
     require_one_release(release)
     return release
@@ -112,6 +119,8 @@ def require_one_release(release: LoadedRelease) -> None:
     }
     for modality in release.modalities:
         width = release.manifest.spaces[modality.name].dim
+        index = release.content_indexes.get(modality.name)
+        fits[f"content_{modality.name}.faiss"] = index is None or index.n_items == n
         fits[f"content_{modality.name}.npy"] = modality.vectors.shape == (n, width) and modality.present.shape == (n,)
     odd = ", ".join(name for name, is_so in fits.items() if not is_so)
     if odd:
@@ -160,7 +169,8 @@ def _vocabulary(items: pa.Table, schema: ServingSchema) -> Vocabulary:
 def _modality(paths: Mapping[str, Path], name: str, manifest: ReleaseManifest) -> Modality:
     if name not in manifest.spaces:
         raise CorruptArtifact(f"the manifest names no embedding space of {name}; run `recsys release build` again")
-    vectors = _array(paths, f"content_{name}.npy").astype(np.float32)
+    # Uncopied where it is float32: mapped, and so shared by all workers of a machine.
+    vectors = _array(paths, f"content_{name}.npy").astype(np.float32, copy=False)
     return Modality(name, manifest.spaces[name].space_id, vectors, _array(paths, f"content_{name}_present.npy"))
 
 

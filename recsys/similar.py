@@ -17,7 +17,7 @@ from pydantic import Field
 
 from recsys.config import Config
 from recsys.dataset import Modality
-from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.filtering import FilterConfig, GateInput, allowed, forbidden_by, matching_of
 from recsys.index.exact import largest
 from recsys.live import CatalogView
 from recsys.retrieval import Found, bit_of, merge, source_of
@@ -27,7 +27,6 @@ from recsys.types import Candidates, Slate, SlateItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
-NOBODY = np.empty(0, np.uint64)
 
 
 class SimilarConfig(Config):
@@ -44,31 +43,59 @@ class SimilarConfig(Config):
 
 
 def similar(
-    item_id: str, catalog: CatalogView, *, now: datetime, limit: int, config: SimilarConfig | None = None
+    item_id: str,
+    catalog: CatalogView,
+    *,
+    now: datetime,
+    limit: int,
+    config: SimilarConfig | None = None,
+    rules: FilterConfig | None = None,
+    filter: str = "",
 ) -> Slate:
-    """The slate of an item; an unknown one has no neighbours and is named in `missing_ids`."""
+    """The slate of an item; an unknown one has no neighbours and is named in `missing_ids`.
+
+    Args:
+        rules: the configuration's hard rules.
+        filter: an expression that the items must match.
+    """
     row, release_id = catalog.row(item_id), catalog.release.release_id
     if row is None:
         return Slate("", (), release_id, missing_ids=(item_id,))
     config, trace = config or SimilarConfig(), Trace()
-    gate = GateInput(catalog, to_ms(now), NOBODY, NOBODY, catalog.item_hashes[[row]])
+    rules = rules or FilterConfig()
+    gate = GateInput(
+        catalog,
+        to_ms(now),
+        excluded=catalog.item_hashes[[row]],
+        forbidden=forbidden_by(rules, catalog),
+        matching=matching_of(filter, rules, catalog),
+    )
     quota = max(limit, config.quota)
-    kept_candidates = _filter(gate, _retrieve(row, catalog, quota, config, trace), trace)
+    kept_candidates = _filter(gate, _retrieve(row, gate, quota, config, trace), trace)
     while len(kept_candidates) < limit and quota < len(catalog):
         quota *= 4
-        kept_candidates = _filter(gate, _retrieve(row, catalog, quota, config, trace), trace)
+        kept_candidates = _filter(gate, _retrieve(row, gate, quota, config, trace), trace)
     ranked_candidates = _rank(row, kept_candidates, catalog, trace)
     chosen = ranked_candidates.take(np.arange(min(limit, len(ranked_candidates))))
-    return Slate("", _items(row, chosen, catalog), release_id, degraded=trace.degraded, trace=tuple(trace.stages))
+    return Slate(
+        "",
+        _items(row, chosen, catalog),
+        release_id,
+        degraded=trace.degraded,
+        trace=tuple(trace.stages),
+        dropped=trace.dropped,
+        item_hashes=catalog.item_hashes[chosen.item_rows],
+    )
 
 
-def _retrieve(row: int, catalog: CatalogView, quota: int, config: SimilarConfig, trace: Trace) -> Candidates:
+def _retrieve(row: int, gate: GateInput, quota: int, config: SimilarConfig, trace: Trace) -> Candidates:
     """The nearest by item vector and by each kind of content, what follows the item, and all newcomers."""
+    catalog = gate.catalog
     with trace.stage("retrieve", len(catalog)) as stage:
         release, only_this = catalog.release, np.array([row], dtype=np.int64)
         found = []
         if release.schema.has_towers:
-            nearest, _ = catalog.index.search(catalog.vectors(only_this), quota)
+            nearest, _ = catalog.index.search(catalog.vectors(only_this), quota, gate.matching)
             found.append(Found("ann", nearest[0][nearest[0] < release.n_items]))
         found.append(Found("similar", release.neighbours.top_rows(only_this, quota)))
         found.append(Found("recent", np.arange(release.n_items, len(catalog), dtype=np.int64)))
@@ -93,7 +120,7 @@ def _nearest_by_content(row: int, modality: Modality, catalog: CatalogView, quot
 
 def _filter(gate: GateInput, candidates: Candidates, trace: Trace) -> Candidates:
     with trace.stage("filter", len(candidates)) as stage:
-        kept_candidates = candidates.take(allowed(gate, candidates.item_rows, FilterConfig()))
+        kept_candidates = candidates.take(allowed(gate, candidates.item_rows, FilterConfig(), trace.dropped))
         stage.out(kept_candidates)
         return kept_candidates
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sized
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sized
+from types import TracebackType
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class StageTrace:
+class StageTrace(msgspec.Struct, frozen=True):
     """One stage: its name, its time, what went in and out, and the fallback it took ("" = none)."""
 
     name: str
@@ -19,30 +19,53 @@ class StageTrace:
     fallback: str = ""
 
 
-@dataclass(slots=True)
 class OpenStage:
-    """A stage while it runs: it sets what came out, and names its fallback when it takes one."""
+    """A stage while it runs: it sets what came out, and names its fallback when it takes one. Left by an exception, it
+    leaves no trace."""
 
-    n_out: int = 0
-    fallback: str = ""
+    __slots__ = ("_n_in", "_name", "_stages", "_started", "fallback", "n_out")
+
+    def __init__(self, stages: list[StageTrace], name: str, n_in: int) -> None:
+        self._stages, self._name, self._n_in = stages, name, n_in
+        self.n_out = 0
+        self.fallback = ""
+        self._started = time.perf_counter()
 
     def out(self, result: Sized) -> None:
         self.n_out = len(result)
 
+    def __enter__(self) -> OpenStage:
+        return self
 
-@dataclass(slots=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if kind is None:
+            duration_ms = (time.perf_counter() - self._started) * 1e3
+            self._stages.append(StageTrace(self._name, duration_ms, self._n_in, self.n_out, self.fallback))
+
+
 class Trace:
-    """Collects the stages of one request, in order."""
+    """Collects the stages of one request, in order.
 
-    stages: list[StageTrace] = field(default_factory=list)
+    Attributes:
+        stages: those that are done.
+        dropped: candidates that each rule of the gate dropped, by its name; a rule that dropped none is left out.
+    """
 
-    @contextmanager
-    def stage(self, name: str, n_in: int) -> Iterator[OpenStage]:
-        started = time.perf_counter()
-        stage = OpenStage()
-        yield stage
-        duration_ms = (time.perf_counter() - started) * 1e3
-        self.stages.append(StageTrace(name, duration_ms, n_in, stage.n_out, stage.fallback))
+    __slots__ = ("dropped", "stages")
+
+    def __init__(self) -> None:
+        self.stages: list[StageTrace] = []
+        self.dropped: dict[str, int] = {}
+
+    def stage(self, name: str, n_in: int) -> OpenStage:
+        return OpenStage(self.stages, name, n_in)
+
+    def note_dropped(self, dropped: dict[str, int]) -> None:
+        """Add what a pass through the gate dropped."""
+        for name, n in dropped.items():
+            self.dropped[name] = self.dropped.get(name, 0) + n
 
     @property
     def degraded(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +39,11 @@ class Query:
         recommendation_id: names this request in the exposure log; the border makes it.
         now: the time of the request, UTC.
         seed: makes every random choice of this request repeatable.
+        surface: where the slate is shown; configuration by that name overlays the default.
+        filter: an expression of `recsys.expressions` that each item must match; "" = all do.
+        strict_filtering: where nothing matches the filter, answer with nothing instead of with unfiltered items.
+        paged: uint32, sorted: `hash32` of the items on earlier pages of this recommendation.
+        context: what the client says of the moment; kept in the exposure log.
     """
 
     recommendation_id: str
@@ -49,6 +55,11 @@ class Query:
     limit: int = 20
     explain: bool = False
     seed: int = 0
+    surface: str | None = None
+    filter: str = ""
+    strict_filtering: bool = False
+    paged: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +106,7 @@ class Candidates:
         return Candidates(np.empty(0, np.int64), floats, np.empty(0, np.int64), floats)
 
 
-@dataclass(frozen=True, slots=True)
-class SlateItem:
+class SlateItem(msgspec.Struct, frozen=True):
     """One item of a slate. `position` counts from 0.
 
     `parts` (only when the query asks to explain) are the terms of `value`, by name; they add up to it.
@@ -108,7 +118,7 @@ class SlateItem:
     reasons: tuple[str, ...]
     position: int
     propensity: float = 1.0
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,8 @@ class Slate:
         degraded: names of the stages that fell back; empty when all is well.
         missing_ids: ids in the request that this release does not know.
         variants: experiment → variant, for the exposure log.
+        dropped: candidates that each rule of the gate dropped.
+        item_hashes: uint64, `hash64` of the items, in order.
     """
 
     recommendation_id: str
@@ -129,3 +141,6 @@ class Slate:
     missing_ids: tuple[str, ...] = ()
     next_page_token: str | None = None
     trace: tuple[StageTrace, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    surface: str | None = None
+    item_hashes: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))

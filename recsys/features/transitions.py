@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -73,40 +74,102 @@ class Neighbours:
     def n_items(self) -> int:
         return len(self.rows)
 
-    def votes(self, history: Rows) -> tuple[Rows, Weights]:
-        """All neighbours of the latest interactions: rows int64 [V], each once and ascending, and float32 [V] scores.
+    def votes(self, history: Rows) -> Votes:
+        """All neighbours of the latest interactions and their scores.
 
         `history` is int64 [T], oldest first; rows outside 0..N-1 (newer than these neighbours) do not vote, but
         keep their place.
         """
         latest = np.asarray(history, dtype=np.int64)[::-1][: self.history_window]
-        decay = self.history_decay ** np.arange(len(latest))
-        known = (latest >= 0) & (latest < self.n_items)
-        latest, decay = latest[known], decay[known]
-        rows = self.rows[latest].astype(np.int64).ravel()
-        weights = (self.weights[latest] * decay[:, None].astype(np.float32)).ravel()
-        unique, at = np.unique(rows[rows >= 0], return_inverse=True)
-        return unique, np.bincount(at, weights[rows >= 0], minlength=len(unique)).astype(np.float32)
+        decay = (self.history_decay ** np.arange(len(latest))).astype(np.float32)
+        known = np.flatnonzero((latest >= 0) & (latest < self.n_items))
+        voters = latest[known]
+        rows = self.rows[voters].ravel()
+        weights = (self.weights[voters] * decay[known, None]).ravel()
+        is_one = rows >= 0
+        if not is_one.all():
+            rows, weights = rows[is_one], weights[is_one]
+            places = np.repeat(known, self.rows.shape[1])[is_one]
+        else:
+            places = np.repeat(known, self.rows.shape[1])
+        return _counted(rows, weights, places, latest)
 
     def score(self, history: Rows, candidates: Rows) -> Weights:
         """float32 [C], the transition score of each candidate row; 0 for what no item of the history leads to."""
-        rows, scores = self.votes(history)
-        if not len(rows):
-            return np.zeros(len(candidates), np.float32)
-        at = np.minimum(np.searchsorted(rows, candidates), len(rows) - 1)
-        return np.where(rows[at] == candidates, scores[at], np.float32(0)).astype(np.float32)
+        return self.votes(history).score(candidates)
 
     def score_all(self, history: Rows, n_items: int | None = None) -> Weights:
         """float32 [N], the score of every item; `n_items` may count newer items, which get 0."""
         scores = np.zeros(n_items or self.n_items, np.float32)
-        rows, values = self.votes(history)
-        scores[rows] = values
+        votes = self.votes(history)
+        scores[votes.rows] = votes.scores
         return scores
 
     def top_rows(self, history: Rows, k: int) -> Rows:
         """int64 [k'], the best rows for a history, best first (ties by row), k' <= k; the history itself may be in."""
-        rows, scores = self.votes(history)
-        return rows[np.lexsort((rows, -scores))[:k]]
+        return self.votes(history).top_rows(k)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What follows one history, `V` items.
+
+    Attributes:
+        rows: int32 [V], each once and ascending.
+        scores: float32 [V], the transition score of each.
+        voters: int32 [V], the row of the history's item that gave the most of it.
+    """
+
+    rows: NDArray[np.int32]
+    scores: Weights
+    voters: NDArray[np.int32]
+
+    def score(self, candidates: Rows) -> Weights:
+        """float32 [C], the transition score of each candidate row; 0 for what no item of the history leads to."""
+        if not len(self.rows):
+            return np.zeros(len(candidates), np.float32)
+        at, found = self._places(candidates)
+        return np.where(found, self.scores[at], np.float32(0))
+
+    def voter(self, candidates: Rows) -> Rows:
+        """int64 [C], the row of the history's item that leads most to each candidate; -1 where none does."""
+        if not len(self.rows):
+            return np.full(len(candidates), -1, np.int64)
+        at, found = self._places(candidates)
+        return np.where(found, self.voters[at], -1)
+
+    def top_rows(self, k: int) -> Rows:
+        """int64 [k'], the best rows, best first (ties by row), k' <= k."""
+        return self._best_first[:k]
+
+    @cached_property
+    def _best_first(self) -> Rows:
+        return self.rows[np.argsort(-self.scores, kind="stable")].astype(np.int64)
+
+    def _places(self, candidates: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+        at = np.searchsorted(self.rows, candidates)
+        at[at == len(self.rows)] = 0
+        return at, self.rows[at] == candidates
+
+
+def _counted(rows: NDArray[np.int32], weights: Weights, places: Rows, latest: Rows) -> Votes:
+    """Add up the weights by row. `places` int64 [V'] are those of the voters in `latest` int64 [T']."""
+    order = np.argsort(rows, kind="stable")
+    rows, weights, places = rows[order], weights[order], places[order]
+    is_first = np.empty(len(rows), np.bool_)
+    is_first[:1] = True
+    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    if not len(starts):
+        return Votes(rows, weights, rows)
+    scores = np.add.reduceat(weights, starts, dtype=np.float64).astype(np.float32)
+    most = np.maximum.reduceat(weights, starts)
+    gave = weights == np.repeat(most, np.diff(starts, append=len(rows)))
+    # Of several that gave as much, the latest: places count from the latest on, and are ascending in each group.
+    groups = np.cumsum(is_first)[gave] - 1
+    voters = np.empty(len(starts), np.int32)
+    voters[groups[::-1]] = latest[places[gave]][::-1]
+    return Votes(rows[starts], scores, voters)
 
 
 def fit_transitions(sequences: Sequences, n_items: int, config: TransitionConfig | None = None) -> Neighbours:

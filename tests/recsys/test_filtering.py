@@ -50,17 +50,34 @@ def test_hidden_items_and_those_outside_their_time_are_dropped_for_everybody() -
 
 
 def test_each_rule_drops_what_its_name_says() -> None:
-    full = gate(seen=["free"], blocked=["from now on"], excluded=["until later", "not an item"])
-    dropped = {rule.name: [ITEMS[row].item_id for row in ALL_ROWS[rule.drops(full, ALL_ROWS)]] for rule in RULES}
+    full = replace(
+        gate(seen=["free"], blocked=["from now on"], excluded=["until later", "not an item"]),
+        served=hashes(["from now on"]),
+        paged=np.unique(hashes(["until later"]).astype(np.uint32)),
+        matching=ALL_ROWS != 0,
+    )
+    masks = {rule.name: rule.drops(full, ALL_ROWS) for rule in RULES}
+    dropped = {name: [ITEMS[row].item_id for row in ALL_ROWS[mask]] for name, mask in masks.items() if mask is not None}
     assert dropped == {
         "hidden": ["hidden"],
         "not_yet_available": ["from later on"],
         "expired": ["until now", "long gone"],
         "blocked": ["from now on"],
         "excluded": ["until later"],
+        "filter": [ITEMS[0].item_id],
         "seen": ["free"],
+        "served_recently": ["from now on"],
+        "on_an_earlier_page": ["until later"],
     }
     assert kept(full) == []
+
+
+def test_what_each_rule_dropped_is_counted_once_for_each_row_by_the_first_that_did() -> None:
+    dropped: dict[str, int] = {}
+    full = replace(gate(seen=["free", "hidden"]), forbidden=(("never", ALL_ROWS == 0), ("never", ALL_ROWS == 1)))
+    allowed(full, ALL_ROWS, FilterConfig(), dropped)
+    assert sum(dropped.values()) == len(ITEMS) - len(kept(full))
+    assert (dropped["hidden"], dropped["seen"]) == (1, 1)
 
 
 def test_only_the_rule_on_seen_items_can_be_switched_off() -> None:
@@ -72,7 +89,8 @@ def test_only_the_rule_on_seen_items_can_be_switched_off() -> None:
 def test_membership_is_that_of_the_set(seen: list[str], asked: list[int]) -> None:
     seen_rule = next(rule for rule in RULES if rule.name == "seen")
     drops = seen_rule.drops(gate(seen=seen), np.array(asked, dtype=np.int64))
-    assert drops.tolist() == [ITEMS[row].item_id in set(seen) for row in asked]
+    expected = [ITEMS[row].item_id in set(seen) for row in asked]
+    assert (any(expected) if drops is None else drops.tolist()) == (False if drops is None else expected)
 
 
 def test_rows_are_judged_in_the_order_given_and_none_are_fine() -> None:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.catalog import CatalogItem
-from recsys.features.transitions import Neighbours
+from recsys.history import History
 from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem
-from recsys.ranking import SOURCE_SAYS, _follow_strengths, rank_features, reasons_of, value_parts
+from recsys.ranking import SOURCE_SAYS, rank_features, reasons_of, value_parts
 from recsys.retrieval import SOURCES
 from recsys.types import Candidates
 from tests.worlds.in_memory import ContentIsPlace, Floats, MeanOfHistory, in_memory_release, neighbours_of
@@ -38,6 +38,14 @@ def world(
     return view_of(release, live)
 
 
+def past(rows: Sequence[int], catalog: CatalogView) -> History:
+    """The history of these rows, oldest first, with nothing seen or blocked."""
+    nothing = np.empty(0, np.uint64)
+    return History(
+        np.array(rows, dtype=np.int64), np.ones(len(rows), np.int64), nothing, nothing, catalog.release.neighbours
+    )
+
+
 def candidates(rows: Sequence[int], similarity: Sequence[float] | None = None) -> Candidates:
     floats = np.zeros(len(rows), np.float32) if similarity is None else np.array(similarity, np.float32)
     return Candidates(np.array(rows, dtype=np.int64), floats, np.ones(len(rows), np.int64), floats)
@@ -46,12 +54,12 @@ def candidates(rows: Sequence[int], similarity: Sequence[float] | None = None) -
 def reasons(
     catalog: CatalogView, history: Sequence[int], rows: Sequence[int], source: str = "ann"
 ) -> list[tuple[str, ...]]:
-    return reasons_of(np.array(history, dtype=np.int64), candidates(rows), [source] * len(rows), catalog)
+    return reasons_of(past(history, catalog), np.array(rows, dtype=np.int64), [source] * len(rows), catalog)
 
 
 def test_features_are_similarity_transition_and_popularity() -> None:
     catalog = world([[(1, 0.5), (2, 0.25)], [(2, 0.5)], [], [], [], []], live=[LiveItem("new", {}, {}, {})])
-    features = rank_features(np.array([0, 1]), candidates([2, 3, 0, 6], [0.1, 0.2, 0.3, 0.4]), catalog)
+    features = rank_features(past([0, 1], catalog), candidates([2, 3, 0, 6], [0.1, 0.2, 0.3, 0.4]), catalog)
     assert features.similarity.tolist() == np.array([0.1, 0.2, 0.3, 0.4], np.float32).tolist()
     # i1 was last and leads to i2 by .5; i0 was one step earlier (.8) and leads to it by .25
     assert features.transition.tolist() == pytest.approx([0.5 + 0.8 * 0.25, 0, 0, 0])
@@ -60,7 +68,7 @@ def test_features_are_similarity_transition_and_popularity() -> None:
 
 def test_parts_add_up_to_the_value() -> None:
     catalog = world([[(1, 0.5)], [], [], [], [], []])
-    history, some = np.array([0]), candidates([1, 5, 0], [0.3, -0.2, 0])
+    history, some = past([0], catalog), candidates([1, 5, 0], [0.3, -0.2, 0])
     value = catalog.release.schema.blend.value(rank_features(history, some, catalog))
     parts = value_parts(history, some, catalog)
     assert [sum(each.values()) for each in parts] == pytest.approx(value.tolist(), abs=1e-5)
@@ -111,19 +119,24 @@ def test_every_source_has_words() -> None:
 
 def test_no_candidates_no_features_and_no_reasons() -> None:
     assert reasons(world(), [0, 1], []) == []
-    assert value_parts(np.array([0]), candidates([]), world()) == []
+    assert value_parts(past([0], world()), candidates([]), world()) == []
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, N + 1), max_size=14))
-def test_what_each_history_item_gives_adds_up_to_the_transition_score(seed: int, history: list[int]) -> None:
+def test_votes_are_what_each_history_item_gives_added_up_and_name_who_gave_most(seed: int, history: list[int]) -> None:
     rng = np.random.default_rng(seed)
     following = [[(int(row), float(rng.random())) for row in rng.permutation(N)[:3]] for _ in range(N)]
-    new = [LiveItem("new", {}, {}, {}), LiveItem("newer", {}, {}, {})]
-    catalog = world(following, live=new)
-    neighbours: Neighbours = catalog.release.neighbours
-    rows = rng.permutation(N + 2)[: int(rng.integers(1, N + 2))]
-    latest, strengths = _follow_strengths(np.array(history, dtype=np.int64), rows, catalog)
-    assert latest.tolist() == history[::-1][: neighbours.history_window]
-    expected = neighbours.score(np.array(history, dtype=np.int64), rows)
-    assert strengths.sum(axis=1) == pytest.approx(expected, abs=1e-6)
+    catalog = world(following, live=[LiveItem("new", {}, {}, {}), LiveItem("newer", {}, {}, {})])
+    votes = past(history, catalog).votes
+    given_by: dict[int, list[tuple[float, int]]] = {}
+    for back, voter in enumerate(history[::-1][: catalog.release.neighbours.history_window]):
+        for row, weight in following[voter] if voter < N else []:
+            given_by.setdefault(row, []).append((weight * 0.8**back, voter))
+    for row in range(N + 2):
+        parts = given_by.get(row, [])
+        assert votes.score(np.array([row]))[0] == pytest.approx(sum(weight for weight, _ in parts), abs=1e-6)
+        voter = int(votes.voter(np.array([row]))[0])
+        most = max((weight for weight, _ in parts), default=0)
+        assert voter in {who for weight, who in parts if weight == pytest.approx(most, abs=1e-7)} or voter == -1
+        assert (voter == -1) == (not parts)

@@ -151,7 +151,7 @@ def test_a_query_tower_that_fails_is_named_and_behaviour_still_leads(tower: Any)
 class FailingIndex(ExactIndex):
     """As an index does whose library gives up."""
 
-    def search(self, queries: Any, k: int) -> Any:
+    def search(self, queries: Any, k: int, allowed: Any = None) -> Any:
         raise RuntimeError("Error in virtual void faiss::IndexFlat::search")
 
 

@@ -79,6 +79,7 @@ def in_memory_release(
     query_encoder: QueryEncoder | None = None,
     item_encoder: ItemEncoder | None = None,
     content_encoder: ContentEncoder | None = None,
+    spaces: Mapping[str, EmbeddingSpace] | None = None,
 ) -> LoadedRelease:
     """The release of these items and their vectors float32 [N, D]; without a query encoder it has no towers.
 
@@ -92,7 +93,7 @@ def in_memory_release(
     vocabulary = Vocabulary(ids)
     return LoadedRelease(
         manifest=ReleaseManifest(
-            release_id=release_id, files={}, spaces={}, n_items=n_items, dim=vectors.shape[1], acceptance={}
+            release_id=release_id, files={}, spaces=spaces or {}, n_items=n_items, dim=vectors.shape[1], acceptance={}
         ),
         schema=ServingSchema(
             vocabulary_checksum=vocabulary.checksum,
@@ -119,4 +120,5 @@ def in_memory_release(
         query_encoder=query_encoder,
         item_encoder=item_encoder,
         content_encoder=content_encoder,
+        content_indexes={each.name: ExactIndex(each.vectors, are_checked=True) for each in modalities},
     )

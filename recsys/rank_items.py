@@ -1,0 +1,95 @@
+"""Given items in order of value for a user, and lists that are the same for everybody.
+
+rank_items      hydrate → encode → filter → rank → expose     the request's own ranking, over items that are named
+list_items      filter → expose                               popular or trending items, in the order they come in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.budget import UNLIMITED, Budget
+from recsys.filtering import FilterConfig, allowed
+from recsys.live import CatalogView
+from recsys.ports import RequestStore
+from recsys.recommender import (
+    ALONE,
+    RecommenderConfig,
+    Surroundings,
+    compared,
+    encode,
+    expose,
+    gate_of,
+    hydrate,
+    rank,
+)
+from recsys.retrieval import SourceName, bit_of
+from recsys.trace import Trace
+from recsys.types import Candidates, Query, Slate
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+BLOCK = 4096
+
+
+def rank_items(
+    item_ids: Sequence[str],
+    query: Query,
+    catalog: CatalogView,
+    store: RequestStore,
+    config: RecommenderConfig,
+    around: Surroundings = ALONE,
+    budget: Budget = UNLIMITED,
+) -> Slate:
+    """These items, best first, each once. Those that may not be shown are left out, seen ones are not; what the
+    catalogue does not know is named in `missing_ids`."""
+    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    trace = Trace()
+    known = hydrate(query, catalog, store, config.filter, around, trace, named=item_ids)
+    query_vector = encode(known, catalog, budget, trace)
+    gate = gate_of(query, known, catalog, config.filter)
+    rows = np.array(list(dict.fromkeys(row for each in item_ids if (row := catalog.row(each)) is not None)), np.int64)
+    with trace.stage("filter", len(rows)) as stage:
+        rows = rows[allowed(gate, rows, config.filter, trace.dropped)]
+        stage.out(rows)
+    sources = np.full(len(rows), bit_of("given"), np.int64)
+    ranked_candidates = rank(known, compared(rows, sources, query_vector, catalog), catalog, trace)
+    chosen = ranked_candidates.take(np.arange(min(query.limit, len(rows))))
+    return expose(query, known, chosen, gate, store, config, around, trace)
+
+
+def list_items(
+    rows: Rows,
+    values: Floats,
+    source: SourceName,
+    query: Query,
+    catalog: CatalogView,
+    store: RequestStore,
+    config: RecommenderConfig,
+    around: Surroundings = ALONE,
+) -> Slate:
+    """The first of these rows int64 [F] that may be shown, in their order, with their values float32 [F]."""
+    config = config.model_copy(update={"filter": _for_a_list(config.filter, query)})
+    trace = Trace()
+    known = hydrate(query, catalog, store, config.filter, around, trace)
+    gate = gate_of(query, known, catalog, config.filter)
+    with trace.stage("filter", len(rows)) as stage:
+        kept = np.empty(0, np.int64)
+        for start in range(0, len(rows), BLOCK):
+            if len(kept) >= query.limit:
+                break
+            places = np.arange(start, min(start + BLOCK, len(rows)))
+            kept = np.concatenate([kept, places[allowed(gate, rows[places], config.filter, trace.dropped)]])
+        kept = kept[: query.limit]
+        stage.out(kept)
+    sources = np.full(len(kept), bit_of(source), np.int64)
+    chosen = Candidates(rows[kept], np.zeros(len(kept), np.float32), sources, values[kept])
+    return expose(query, known, chosen, gate, store, config, around, trace)
+
+
+def _for_a_list(config: FilterConfig, query: Query) -> FilterConfig:
+    """A list for nobody in particular has nothing that was seen."""
+    return config if query.user_id or query.history else config.model_copy(update={"exclude_seen": False})

@@ -1,0 +1,18 @@
+"""Catalogue → some hundreds of candidates, from several sources, each with a quota and its name kept."""
+
+from recsys.retrieval.merging import SOURCES, Found, SourceName, bit_of, merge, source_of
+from recsys.retrieval.sources import Asked, Nearest, RetrievalConfig, found_by_all, nearest_to
+
+__all__ = [
+    "SOURCES",
+    "Asked",
+    "Found",
+    "Nearest",
+    "RetrievalConfig",
+    "SourceName",
+    "bit_of",
+    "found_by_all",
+    "merge",
+    "nearest_to",
+    "source_of",
+]

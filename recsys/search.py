@@ -1,0 +1,199 @@
+"""Search by words, a picture, an item or a vector, personalised where there is somebody to do it for.
+
+hydrate → encode → retrieve → filter → rank → expose
+
+    value = (1 - personalise) * relevance + personalise * cosine(query vector, item vector)
+
+relevance is the mean over the kinds of vector that are asked for, and that an item has, of their cosines.
+Letters: C candidates, D width of a vector, N + M rows of the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.budget import UNLIMITED, Budget
+from recsys.errors import InvalidRequest
+from recsys.filtering import GateInput, allowed
+from recsys.history import History
+from recsys.live import CatalogView
+from recsys.ports import RequestStore
+from recsys.recommender import ALONE, RecommenderConfig, Surroundings, encode, expose, gate_of, hydrate
+from recsys.release import LoadedRelease
+from recsys.retrieval import Found, merge
+from recsys.trace import Trace
+from recsys.types import Candidates, Query, Slate
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+QUOTA = 300  # candidates of each kind of vector at first; four times as many where the rules leave too few
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the items should be like.
+
+    Attributes:
+        content: modality → float32 [D_m], of any length but 0.
+        item_vector: float32 [D], a place among the item vectors: what behaviour says is alike; None = not asked.
+        personalise: in [0, 1], the share of the person in the value.
+        says: the reason to give.
+        leave_out: item ids that are not wanted: what was searched with.
+    """
+
+    content: Mapping[str, Floats] = field(default_factory=dict)
+    item_vector: Floats | None = None
+    personalise: float = 0.0
+    says: str = "matches what you search for"
+    leave_out: tuple[str, ...] = ()
+
+
+def search(
+    wanted: Wanted,
+    query: Query,
+    catalog: CatalogView,
+    store: RequestStore,
+    config: RecommenderConfig,
+    around: Surroundings = ALONE,
+    budget: Budget = UNLIMITED,
+) -> Slate:
+    """The items nearest to what is wanted, under the hard rules. What the user has seen is found again.
+
+    Raises:
+        InvalidRequest: nothing is asked for that this release can compare.
+    """
+    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    trace = Trace()
+    known = hydrate(query, catalog, store, config.filter, around, trace)
+    query_vector = encode(known, catalog, budget, trace) if wanted.personalise and len(known.history) else None
+    gate = gate_of(query, known, catalog, config.filter)
+    kept_candidates = find(wanted, query, gate, config, trace)
+    ranked_candidates = rank(wanted, query_vector, kept_candidates, catalog, trace)
+    chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
+
+    def say(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
+        return [(wanted.says,)] * len(rows)
+
+    return expose(query, known, chosen, gate, store, config, around, trace, say)
+
+
+def find(wanted: Wanted, query: Query, gate: GateInput, config: RecommenderConfig, trace: Trace) -> Candidates:
+    """Candidates that the rules let pass; ever more are asked for while they are too few."""
+    leave_out = [row for each in wanted.leave_out if (row := gate.catalog.row(each)) is not None]
+    quota = max(query.limit, QUOTA)
+    while True:
+        candidates = retrieve(wanted, quota, gate, trace)
+        with trace.stage("filter", len(candidates)) as stage:
+            keep = allowed(gate, candidates.item_rows, config.filter, trace.dropped)
+            keep &= ~np.isin(candidates.item_rows, leave_out)
+            kept_candidates = candidates.take(keep)
+            stage.out(kept_candidates)
+        if len(kept_candidates) >= query.limit or quota >= len(gate.catalog):
+            return kept_candidates
+        quota *= 4
+        del trace.stages[-2:]  # the last round is the one that answers
+
+
+def retrieve(wanted: Wanted, quota: int, gate: GateInput, trace: Trace) -> Candidates:
+    """The nearest by each kind of vector that is asked for."""
+    catalog = gate.catalog
+    with trace.stage("retrieve", len(catalog)) as stage:
+        found = []
+        for name, vector in wanted.content.items():
+            index = catalog.content_index(name)
+            if index is not None:
+                found.append(Found("content", index.search(vector[None, :], quota, gate.matching)[0][0]))
+        if wanted.item_vector is not None:
+            nearest = catalog.index.search(wanted.item_vector[None, :], quota, gate.matching)[0][0]
+            found.append(Found("ann", nearest))
+        if not found:
+            raise InvalidRequest("this release has nothing to compare that with: see which modalities it holds")
+        rows, sources = merge(found)
+        stage.out(rows)
+        unvalued = np.zeros(len(rows), np.float32)
+        return Candidates(rows, unvalued, sources, unvalued)
+
+
+def rank(
+    wanted: Wanted, query_vector: Floats | None, candidates: Candidates, catalog: CatalogView, trace: Trace
+) -> Candidates:
+    """The candidates with their value, best first; see the module's docstring."""
+    with trace.stage("rank", len(candidates)) as stage:
+        value = relevance(wanted, candidates.item_rows, catalog)
+        if query_vector is not None:
+            mine = _cosines(catalog.vectors(candidates.item_rows), query_vector)
+            value = (1 - wanted.personalise) * value + wanted.personalise * mine
+        ranked_candidates = candidates.ranked(value.astype(np.float32))
+        stage.out(ranked_candidates)
+        return ranked_candidates
+
+
+def relevance(wanted: Wanted, rows: Rows, catalog: CatalogView) -> Floats:
+    """float32 [C], the mean cosine over what is wanted and there; 0 for an item that has nothing of it."""
+    total, counted = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+    for name, vector in wanted.content.items():
+        vectors, present = catalog.content(name, rows)
+        total += np.where(present, _cosines(vectors, vector), np.float32(0))
+        counted += present
+    if wanted.item_vector is not None:
+        total += _cosines(catalog.vectors(rows), wanted.item_vector)
+        counted += 1
+    return total / np.maximum(counted, 1)
+
+
+def of_item(row: int, catalog: CatalogView) -> Wanted:
+    """What is like one item, by behaviour and by each kind of content that it has."""
+    only = np.array([row], dtype=np.int64)
+    content = {}
+    for modality in catalog.release.modalities:
+        vectors, present = catalog.content(modality.name, only)
+        if present[0]:
+            content[modality.name] = vectors[0]
+    item_vector = catalog.vectors(only)[0] if catalog.release.schema.has_towers else None
+    name = catalog.name(row)
+    return Wanted(content, item_vector, says=f"like {name}", leave_out=(catalog.item_id(row),))
+
+
+def refined(wanted: Wanted, words: Mapping[str, Floats], weight: float) -> Wanted:
+    """Vector arithmetic: each kind of content moved towards the words, (1 - weight) * item + weight * words, both of
+    unit length; where an item has no such content, the words alone. What behaviour says stays in proportion.
+
+    Args:
+        words: modality → float32 [D_m], of the words in that modality's space.
+        weight: in [0, 1].
+    """
+    content = dict(wanted.content)
+    for name, vector in words.items():
+        before = content.get(name)
+        moved = _unit(vector) if before is None else (1 - weight) * _unit(before) + weight * _unit(vector)
+        content[name] = np.asarray(moved, dtype=np.float32)
+    return Wanted(content, wanted.item_vector, wanted.personalise, wanted.says, wanted.leave_out)
+
+
+def spaces_shared_with(modality: str, release: LoadedRelease) -> tuple[str, ...]:
+    """The modalities whose vectors this one's can be compared with: itself, and those of the same weights and width
+    (a CLIP pair); `modality` need not be one that items have."""
+    spaces = release.manifest.spaces
+    mine = spaces.get(modality)
+    if mine is None:
+        return ()
+    same = (mine.encoder, mine.weights_sha256, mine.dim)
+    return tuple(
+        name
+        for name, space in spaces.items()
+        if name == modality or (space.encoder, space.weights_sha256, space.dim) == same
+    )
+
+
+def _unit(vector: Floats) -> Floats:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), dtype=np.float32)
+
+
+def _cosines(vectors: Floats, vector: Floats) -> Floats:
+    """float32 [C], cosines of some rows with one vector; 0 for a row of zeros."""
+    lengths = np.linalg.norm(vectors, axis=1) * max(float(np.linalg.norm(vector)), 1e-12)
+    return np.asarray(vectors @ vector / np.maximum(lengths, 1e-12), dtype=np.float32)
