@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recsys.dataset import Modality
 from recsys.errors import ArtifactError
 from recsys.events import hash64
+from recsys.expressions.overlay import ChangedRow, Overlay
 from recsys.ports import ItemEncoder, ItemIndex, LiveItem
 from recsys.quarantine import RowRefused
 from recsys.release import LoadedRelease
@@ -72,6 +73,13 @@ class CatalogView:
         # An item without a place would be as near to every query as one that is unlike it.
         shown[self.release.n_items :] &= self.live_vectors.any(axis=1)
         return self.release.index.with_changes(self.live_vectors, shown)
+
+    @cached_property
+    def overlay(self) -> Overlay:
+        """The columns that filters read, with the upserts over them."""
+        rows = ((self.row(item_id), item) for item_id, item in self.live_items.items())
+        changed = (ChangedRow(row, item.item_id, item.fields) for row, item in rows if row is not None)
+        return Overlay(self.release.columns, changed, len(self))
 
     def row(self, item_id: str) -> int | None:
         row = self.release.vocabulary.row(item_id)

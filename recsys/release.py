@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from recsys.config import Config
 from recsys.dataset import Modality
 from recsys.events import hash64
+from recsys.expressions.columns import ItemColumns
 from recsys.features.blend import Blend
 from recsys.features.transitions import Neighbours
 from recsys.item_template import FIRST_TEMPLATE
@@ -92,6 +94,11 @@ class LoadedRelease:
     @property
     def n_items(self) -> int:
         return len(self.vocabulary)
+
+    @cached_property
+    def columns(self) -> ItemColumns:
+        """The catalogue's columns as filters read them."""
+        return ItemColumns(self.items)
 
     def profile_of(self, user_id: str | None) -> NDArray[np.float32] | None:
         """float32 [D_text], what the user told about themselves, or None."""
