@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.config import Config
-from recsys.expressions import mask_of, parsed
+from recsys.expressions.evaluation import allowed_by, mask_of
+from recsys.expressions.parsing import parse
 from recsys.live import CatalogView
+from recsys.ports import AllowedRows
 
 UserRule = Literal["blocked", "seen"]
 
@@ -66,7 +68,7 @@ class GateInput:
         user_is_known: False while the store does not answer: `seen` and `blocked` are then not all there is.
         paged: uint32 `hash32` of item ids on earlier pages, sorted.
         forbidden: rule → bool [N + M] over the catalogue's rows, True for those that may not be shown.
-        matching: bool [N + M], the items that the request's filter lets pass; None = all.
+        matching: the items that the request's filter lets pass; None = all.
     """
 
     catalog: CatalogView
@@ -78,7 +80,7 @@ class GateInput:
     served: NDArray[np.uint64] = field(default_factory=_none64)
     paged: NDArray[np.uint32] = field(default_factory=_none32)
     forbidden: tuple[tuple[str, Mask], ...] = ()
-    matching: Mask | None = None
+    matching: AllowedRows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     Rule("expired", lambda gate, rows: _expired(gate, rows)),
     Rule("blocked", lambda gate, rows: _is_in(gate, rows, gate.blocked)),
     Rule("excluded", lambda gate, rows: _is_in(gate, rows, gate.excluded)),
-    Rule("filter", lambda gate, rows: None if gate.matching is None else ~gate.matching[rows]),
+    Rule("filter", lambda gate, rows: None if gate.matching is None else ~gate.matching.mask[rows]),
     Rule("seen", lambda gate, rows: _is_in(gate, rows, gate.seen)),
     Rule("served_recently", lambda gate, rows: _is_in(gate, rows, gate.served)),
     Rule("on_an_earlier_page", lambda gate, rows: _is_paged(gate, rows)),
@@ -129,18 +131,22 @@ def fails_closed(gate: GateInput, config: FilterConfig) -> bool:
 def forbidden_by(config: FilterConfig, catalog: CatalogView) -> tuple[tuple[str, Mask], ...]:
     """What nobody may be shown by the configuration's own expressions."""
     rules = [("out_of_stock", config.out_of_stock), *(("never", text) for text in config.never)]
-    return tuple((name, mask_of(parsed(text), catalog)) for name, text in rules if text)
+    return tuple((name, mask_of(parse(text), catalog)) for name, text in rules if text)
 
 
-def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> Mask | None:
-    """bool [N + M], what the request's filter and the configuration's let pass; None = everything.
+def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> AllowedRows | None:
+    """The rows that the request's filter and the configuration's let pass; None = everything.
 
     Raises:
         InvalidRequest: the text is no expression; the border has checked it.
     """
     texts = (*config.only, text) if text else config.only
-    masks = [mask_of(parsed(each), catalog) for each in texts]
-    return np.logical_and.reduce(masks) if masks else None
+    if not texts:
+        return None
+    if len(texts) == 1:
+        return allowed_by(parse(texts[0]), catalog)
+    masks = [mask_of(parse(each), catalog) for each in texts]
+    return AllowedRows(np.logical_and.reduce(masks), len(catalog))
 
 
 def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:

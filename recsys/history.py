@@ -71,7 +71,7 @@ class History:
     @property
     def size_bytes(self) -> int:
         """About what keeping it costs, with all that may be worked out later."""
-        n_votes = min(len(self.rows), self._neighbours.history_window) * self._neighbours.rows.shape[1]
+        n_votes = min(len(self.rows), self._neighbours.history_window) * int(self._neighbours.rows.shape[1])
         return BYTES_OF_OBJECTS + 16 * len(self.rows) + 8 * (len(self.seen) + len(self.blocked)) + 20 * n_votes
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recsys.dataset import Modality
 from recsys.errors import ArtifactError
 from recsys.events import hash64
+from recsys.expressions.overlay import ChangedRow, Overlay
 from recsys.ports import ItemEncoder, ItemIndex, LiveItem
 from recsys.quarantine import RowRefused
 from recsys.release import LoadedRelease
@@ -99,6 +100,15 @@ class CatalogView:
     def some_end(self) -> bool:
         """Whether any item stops being available at some time."""
         return bool((self.available_until_ms != NEVER_MS).any())
+
+    @cached_property
+    def overlay(self) -> Overlay:
+        """The columns that filters read, with the upserts over them."""
+        n, row_of = self.release.n_items, self.release.vocabulary.row
+        newcomers = ((n + at, item_id) for at, item_id in enumerate(self.live_ids))
+        known = ((row, item_id) for item_id in self.live_items if (row := row_of(item_id)) is not None)
+        changed = (ChangedRow(row, item_id, self.live_items[item_id].fields) for row, item_id in (*known, *newcomers))
+        return Overlay(self.release.columns, changed, len(self))
 
     def row(self, item_id: str) -> int | None:
         row = self.release.vocabulary.row(item_id)

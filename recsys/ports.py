@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,6 +246,10 @@ class AllowedRows:
 
 Allowed = NDArray[np.bool_] | NDArray[np.int64] | AllowedRows
 
+SearchWay = Literal["unfiltered", "exact_subset", "selector", "overfetch"]
+"""How an index keeps to the allowed rows: it need not; it compares these alone; it leaves the others out as it sweeps;
+or it fetches more and drops them."""
+
 
 class ItemIndex(Protocol):
     """Search over item vectors by inner product; the larger the closer."""
@@ -264,6 +268,10 @@ class ItemIndex(Protocol):
             queries: float32 [B, D].
             allowed: mask bool [N] or distinct rows; None = all. `AllowedRows` spares preparing one filter many times.
         """
+        ...
+
+    def search_way(self, k: int, allowed: Allowed | None = None) -> SearchWay:
+        """The way that `search` takes to these, for a trace: chosen by cost, among ways that keep the recall."""
         ...
 
     def search_within(

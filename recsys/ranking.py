@@ -78,4 +78,4 @@ def _most_alike(history: History, rows: Rows, catalog: CatalogView) -> list[int]
     best = cosines.argmax(axis=1)
     least = ALIKE * np.sqrt(np.einsum("nd,nd->n", mine, mine))
     is_alike = cosines[np.arange(len(rows)), best] > least
-    return np.where(is_alike, latest[best], -1).tolist()
+    return [int(row) for row in np.where(is_alike, latest[best], -1)]

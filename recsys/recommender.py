@@ -294,7 +294,7 @@ def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, 
     n, n_now = gate.catalog.release.n_items, len(gate.catalog)
     found = np.empty(0, np.int64)
     for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
-        rest = order if gate.matching is None else order[gate.matching[order]]
+        rest = order if gate.matching is None else order[gate.matching.mask[order]]
         for start in range(0, len(rest), block):
             if len(found) >= n_missing:
                 return found[:n_missing]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recsys.config import Config
 from recsys.dataset import Modality
 from recsys.events import hash64
+from recsys.expressions.columns import ItemColumns
 from recsys.features.blend import Blend
 from recsys.features.category_lists import CategoryLists
 from recsys.features.transitions import Neighbours
@@ -112,6 +113,11 @@ class LoadedRelease:
     def cold_rows(self) -> NDArray[np.int64]:
         """int64, the rows that nobody has interacted with."""
         return np.flatnonzero(self.log_popularity == 0)
+
+    @cached_property
+    def columns(self) -> ItemColumns:
+        """The catalogue's columns as filters read them."""
+        return ItemColumns(self.items)
 
     def profile_of(self, user_id: str | None) -> NDArray[np.float32] | None:
         """float32 [D_text], what the user told about themselves, or None."""

@@ -142,7 +142,7 @@ def relevance(wanted: Wanted, rows: Rows, catalog: CatalogView) -> Floats:
     if wanted.item_vector is not None:
         total += _cosines(catalog.vectors(rows), wanted.item_vector)
         counted += 1
-    return total / np.maximum(counted, 1)
+    return np.asarray(total / np.maximum(counted, 1), dtype=np.float32)
 
 
 def of_item(row: int, catalog: CatalogView) -> Wanted:

@@ -16,7 +16,7 @@ from recsys.index.costs import coded_ns, subset_ns
 from recsys.index.exact import ExactIndex
 from recsys.index.live import LiveIndex
 from recsys.index.products import checked_queries, checked_vectors, search_within
-from recsys.ports import Allowed, AllowedRows
+from recsys.ports import Allowed, AllowedRows, SearchWay
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -112,13 +112,11 @@ class ApproximateIndex:
     def search(self, queries: Vectors, k: int, allowed: Allowed | None = None) -> tuple[Rows, Vectors]:
         """See `recsys.ports.ItemIndex.search`. Raises ValueError when queries are not finite float32 [B, D]."""
         queries = checked_queries(queries, self.dim)
-        only = None if allowed is None else AllowedRows.of(allowed, self.n_items)
-        if only is not None and only.n_allowed == self.n_items:
-            only = None
+        only = self._filter(allowed)
         k = min(max(k, 0), self.n_items if only is None else only.n_allowed)
         n_wanted = max(k * self.refine_factor, SMALLEST_FETCH)
-        n_fetched = n_wanted if only is None else self._n_fetched(only, n_wanted)
-        if k == 0 or n_fetched is None or 2 * n_fetched >= self.n_items:
+        n_fetched = self._n_fetched(only, k, n_wanted)
+        if n_fetched is None:
             return self._exact.search(queries, k, only)
         n_enough = k if only is None else min(max(k, int(FEWEST_SHARE * n_wanted)), only.n_allowed)
         candidates, are_enough = self._candidates(queries, n_fetched, n_enough, only)
@@ -128,6 +126,16 @@ class ApproximateIndex:
             rows[is_short], similarities[is_short] = self._exact.search(queries[is_short], k, only)
         return rows, similarities
 
+    def search_way(self, k: int, allowed: Allowed | None = None) -> SearchWay:
+        """See `recsys.ports.ItemIndex.search_way`."""
+        only = self._filter(allowed)
+        if only is None:
+            return "unfiltered"
+        k = min(max(k, 0), only.n_allowed)
+        if self._n_fetched(only, k, max(k * self.refine_factor, SMALLEST_FETCH)) is None:
+            return "exact_subset"
+        return "selector" if self._kind.way == "cells" else "overfetch"
+
     def search_within(self, query: Vectors, rows: Rows, k: int) -> tuple[Rows, Vectors]:
         """See `recsys.ports.ItemIndex.search_within`."""
         return search_within(self.vectors, query, rows, k)
@@ -136,8 +144,17 @@ class ApproximateIndex:
         """See `recsys.ports.ItemIndex.with_changes`."""
         return LiveIndex(self, added, shown)
 
-    def _n_fetched(self, only: AllowedRows, n_wanted: int) -> int | None:
-        """How many to ask FAISS for under a filter; None where comparing the allowed ones exactly is cheaper."""
+    def _filter(self, allowed: Allowed | None) -> AllowedRows | None:
+        """The allowed rows; None where all are."""
+        only = None if allowed is None else AllowedRows.of(allowed, self.n_items)
+        return None if only is None or only.n_allowed == self.n_items else only
+
+    def _n_fetched(self, only: AllowedRows | None, k: int, n_wanted: int) -> int | None:
+        """How many to ask FAISS for; None where comparing exactly (the allowed ones, or all) costs less."""
+        n_fetched = n_wanted if only is None else self._n_fetched_under(only, n_wanted)
+        return None if k == 0 or n_fetched is None or 2 * n_fetched >= self.n_items else n_fetched
+
+    def _n_fetched_under(self, only: AllowedRows, n_wanted: int) -> int | None:
         share = max(only.n_allowed, 1) / self.n_items
         if self._kind.way == "cells":
             n_fetched, n_swept = n_wanted, self.n_items * self._probes_for(only) / self.n_cells

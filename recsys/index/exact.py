@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys.index.live import LiveIndex
 from recsys.index.products import checked_queries, checked_vectors, products, search_within
 from recsys.index.products import largest as largest
-from recsys.ports import Allowed, AllowedRows
+from recsys.ports import Allowed, AllowedRows, SearchWay
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -59,6 +59,11 @@ class ExactIndex:
             for place, line in enumerate(lines, start):
                 rows[place], similarities[place] = largest(line, k)
         return (rows if only is None else only.rows[rows]), similarities
+
+    def search_way(self, k: int, allowed: Allowed | None = None) -> SearchWay:
+        """See `recsys.ports.ItemIndex.search_way`."""
+        is_filter = allowed is not None and AllowedRows.of(allowed, self.n_items).n_allowed < self.n_items
+        return "exact_subset" if is_filter else "unfiltered"
 
     def search_within(self, query: Vectors, rows: Rows, k: int) -> tuple[Rows, Vectors]:
         """See `recsys.ports.ItemIndex.search_within`."""

@@ -9,12 +9,13 @@ Letters: N rows of the index below, M added ones, D width, B queries, k asked fo
 from __future__ import annotations
 
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.index.products import checked_queries, checked_vectors, largest, products, search_within
-from recsys.ports import Allowed, AllowedRows, ItemIndex
+from recsys.ports import Allowed, AllowedRows, ItemIndex, SearchWay
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -37,6 +38,7 @@ class LiveIndex:
         self.base = base
         self.added = checked_vectors(added)
         self.shown = AllowedRows(shown, base.n_items + len(added))
+        self._parts_of: WeakKeyDictionary[AllowedRows, tuple[AllowedRows | None, Rows]] = WeakKeyDictionary()
 
     @property
     def n_items(self) -> int:
@@ -45,10 +47,7 @@ class LiveIndex:
 
     def search(self, queries: Vectors, k: int, allowed: Allowed | None = None) -> tuple[Rows, Vectors]:
         """See `recsys.ports.ItemIndex.search`: k' = min(k, rows that are shown and allowed)."""
-        below, added_rows = self._all_shown
-        if allowed is not None:
-            mask = AllowedRows.of(allowed, self.n_items).mask & self.shown.mask
-            below, added_rows = self._parts(mask)
+        below, added_rows = self._shown_of(allowed)
         n_there = len(added_rows) + (self.base.n_items if below is None else below.n_allowed)
         rows, similarities = self.base.search(queries, k, below)
         if not len(added_rows) or k <= 0:
@@ -62,6 +61,11 @@ class LiveIndex:
             best, merged[place] = largest(values, merged.shape[1])
             merged_rows[place] = np.concatenate([rows[place], added_rows])[best]
         return merged_rows, merged
+
+    def search_way(self, k: int, allowed: Allowed | None = None) -> SearchWay:
+        """See `recsys.ports.ItemIndex.search_way`: that of the index below, for which hidden rows are a filter too.
+        The added rows are compared exactly in any case."""
+        return self.base.search_way(k, self._shown_of(allowed)[0])
 
     def search_within(self, query: Vectors, rows: Rows, k: int) -> tuple[Rows, Vectors]:
         """See `recsys.ports.ItemIndex.search_within`; hidden rows are left out."""
@@ -81,6 +85,17 @@ class LiveIndex:
         n = self.n_items
         still = np.concatenate([self.shown.mask & shown[:n], shown[n:]])
         return LiveIndex(self.base, np.concatenate([self.added, checked_vectors(added)]), still)
+
+    def _shown_of(self, allowed: Allowed | None) -> tuple[AllowedRows | None, Rows]:
+        """The parts of what is allowed and shown. Those of an `AllowedRows` are kept as long as it lives: taking them
+        apart, and packing them for FAISS, costs as much as a search."""
+        if allowed is None:
+            return self._all_shown
+        only = AllowedRows.of(allowed, self.n_items)
+        parts = self._parts_of.get(only)
+        if parts is None:
+            parts = self._parts_of[only] = self._parts(only.mask & self.shown.mask)
+        return parts
 
     @cached_property
     def _all_shown(self) -> tuple[AllowedRows | None, Rows]:

@@ -27,7 +27,7 @@ from recsys.budget import Budget
 from recsys.config import Config
 from recsys.history import History
 from recsys.live import CatalogView
-from recsys.ports import Allowed
+from recsys.ports import AllowedRows
 from recsys.retrieval.merging import Found
 
 Quota = Annotated[int, Field(ge=0)]
@@ -71,7 +71,7 @@ class Asked:
     Attributes:
         query_vector: float32 [D]; None where there is none.
         overshoot: rows that the gate will drop, about.
-        matching: bool [N + M], the filter; None = everything matches.
+        matching: the filter; None = everything matches.
         pinned, trending: int64 rows.
         explores: whether cold items are wanted; `seed` then chooses among them.
     """
@@ -80,7 +80,7 @@ class Asked:
     history: History
     query_vector: Floats | None
     overshoot: int = 0
-    matching: NDArray[np.bool_] | None = None
+    matching: AllowedRows | None = None
     pinned: Rows = field(default_factory=lambda: NO_ROWS)
     trending: Rows = field(default_factory=lambda: NO_ROWS)
     explores: bool = False
@@ -114,9 +114,8 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
         return Nearest(failed="index_broken")
     if not budget.affords("ann"):
         return Nearest(failed="no_time")
-    only: Allowed | None = asked.matching
     try:
-        rows, similarity = asked.catalog.index.search(asked.query_vector[None, :], k, only)
+        rows, similarity = asked.catalog.index.search(asked.query_vector[None, :], k, asked.matching)
     except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
         guard.note(False)
         return Nearest(failed="index_failed")

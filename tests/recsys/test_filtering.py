@@ -15,6 +15,7 @@ from recsys.catalog import CatalogItem
 from recsys.events import hash64
 from recsys.filtering import RULES, FilterConfig, GateInput, allowed, fails_closed
 from recsys.live import view_of
+from recsys.ports import AllowedRows
 from recsys.times import to_ms
 from tests.worlds.in_memory import in_memory_release
 
@@ -54,7 +55,7 @@ def test_each_rule_drops_what_its_name_says() -> None:
         gate(seen=["free"], blocked=["from now on"], excluded=["until later", "not an item"]),
         served=hashes(["from now on"]),
         paged=np.unique(hashes(["until later"]).astype(np.uint32)),
-        matching=ALL_ROWS != 0,
+        matching=AllowedRows(ALL_ROWS != 0, len(ITEMS)),
     )
     masks = {rule.name: rule.drops(full, ALL_ROWS) for rule in RULES}
     dropped = {name: [ITEMS[row].item_id for row in ALL_ROWS[mask]] for name, mask in masks.items() if mask is not None}

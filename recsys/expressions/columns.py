@@ -1,0 +1,134 @@
+"""The items of a release as typed columns: each made when first asked for, once, and kept as long as the release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from threading import RLock
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from recsys.expressions.attributes import known_paths, read_values, value_at
+from recsys.expressions.building import (
+    flags_column,
+    lists_column,
+    numbers_column,
+    texts_column,
+    times_column,
+    values_column,
+)
+from recsys.expressions.recent import RecentlyUsed
+from recsys.expressions.syntax import ATTRIBUTES, COLUMNS, Kind, Path
+from recsys.expressions.values import TypedColumn
+from recsys.ports import AllowedRows
+
+MASKS_BYTES = 64 * 2**20
+"""What the masks of one release, or of one snapshot of the catalogue, may take together."""
+
+MASK_BYTES_A_ROW = 6
+"""A mask, its bits, and the rows of one that lets half of the items pass."""
+
+TAGS = ("tags",)
+TAG_ATTRIBUTE = (ATTRIBUTES, "tags")
+
+_BUILDERS: Mapping[Kind, Callable[[pa.ChunkedArray], TypedColumn]] = {
+    "text": texts_column,
+    "number": numbers_column,
+    "time": times_column,
+    "flag": flags_column,
+    "list": lists_column,
+}
+
+
+def masks_kept(n_rows: int) -> int:
+    """How many masks over so many rows fit into `MASKS_BYTES`."""
+    return max(4, min(512, MASKS_BYTES // (MASK_BYTES_A_ROW * max(n_rows, 1))))
+
+
+class ItemColumns:
+    """Columns over an Arrow table of items (`recsys.catalog.ITEMS_SCHEMA`, and perhaps `tags`, a list of texts).
+
+    Attributes:
+        masks: which rows of this table pass, by the canonical text of the expression.
+    """
+
+    def __init__(self, items: pa.Table) -> None:
+        self.items = items
+        self.masks: RecentlyUsed[AllowedRows] = RecentlyUsed(masks_kept(len(items)))
+        self._made: dict[Path, TypedColumn] = {}
+        self._lock = RLock()
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.items)
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether the items have a field `tags` of their own."""
+        return "tags" in self.items.column_names
+
+    def column(self, path: Path) -> TypedColumn:
+        """The column under a path; an empty one where no item has anything there."""
+        made = self._made.get(path)
+        if made is not None:
+            return made
+        with self._lock:
+            made = self._made.get(path)
+            if made is None:
+                made = self._make(path)
+                # Names that a client makes up take no room.
+                if path[0] != ATTRIBUTES or self.knows(path):
+                    self._made[path] = made
+            return made
+
+    def knows(self, path: Path) -> bool:
+        """Whether some item has this; True where there are too many attributes to keep all their names."""
+        paths, are_all = self.attribute_paths
+        return path[0] != ATTRIBUTES or path in paths or not are_all
+
+    @cached_property
+    def attribute_paths(self) -> tuple[frozenset[Path], bool]:
+        """See `known_paths`. Takes some 2 µs an item, once."""
+        return known_paths(self.items[ATTRIBUTES])
+
+    def attribute(self, row: int, path: Path) -> Any:
+        """One value under `attributes`, straight from its JSON."""
+        text = self.items[ATTRIBUTES][row].as_py()
+        try:
+            return None if text is None else value_at(msgspec.json.decode(text), path)
+        except msgspec.DecodeError:
+            return None
+
+    def tags(self, row: int) -> list[str] | None:
+        """The field `tags` of one row; None where it has none."""
+        tags: list[str] | None = self.items["tags"][row].as_py() if self.has_tags else None
+        return tags
+
+    def _make(self, path: Path) -> TypedColumn:
+        if path == TAGS:
+            return self._tags_column()
+        if path[0] != ATTRIBUTES:
+            return _BUILDERS[COLUMNS[path[0]]](self.items[path[0]])
+        if not self.knows(path):
+            return TypedColumn(self.n_rows)
+        return values_column(read_values(self.items[ATTRIBUTES], path[1:]))
+
+    def _tags_column(self) -> TypedColumn:
+        """The field `tags`, and for rows that have none, `attributes.tags` where that is a list."""
+        if not self.has_tags:
+            return TypedColumn(self.n_rows, lists=self.column(TAG_ATTRIBUTE).lists)
+        field = self.items["tags"]
+        if not field.null_count or not self.knows(TAG_ATTRIBUTE):
+            return lists_column(field)
+        attributes = read_values(self.items[ATTRIBUTES], TAG_ATTRIBUTE[1:])
+        of_rows = zip(field.to_pylist(), attributes, strict=True)
+        return values_column([tags_of(tags, attribute) for tags, attribute in of_rows])
+
+
+def tags_of(field: Any, attribute: Any) -> list[Any] | None:
+    """An item's tags from its field `tags` and `attributes.tags`, either of which may be None or no list."""
+    if isinstance(field, list | tuple):
+        return list(field)
+    return attribute if isinstance(attribute, list) else None
