@@ -385,3 +385,43 @@ class RankFeatures:
     similarity: NDArray[np.float32]
     transition: NDArray[np.float32]
     log_popularity: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDraw:
+    """What one worker asks of a token bucket that all workers share.
+
+    Attributes:
+        name: of the bucket.
+        rate_per_s, burst: tokens that come in a second, and the most that there ever are.
+        held: what this worker has left of its last draw; it goes back. Negative: it spent more than it had.
+        want: tokens that it would take away now.
+    """
+
+    name: str
+    rate_per_s: float
+    burst: int
+    held: int
+    want: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The answer to a `BucketDraw`: tokens taken away (at most those wanted), and tokens that are left for all."""
+
+    granted: int
+    left: float
+
+
+class SharedBuckets(Protocol):
+    """Token buckets that the workers of all hosts draw from.
+
+    What is in a bucket and what its workers hold never exceeds its burst; a worker that draws no more loses what it
+    holds after a while, and the bucket gets it back.
+    """
+
+    def draw(self, draws: Sequence[BucketDraw]) -> Sequence[Drawn]:
+        """One step for all of them, in order. Raises StoreUnavailable."""
+        ...
+
+    def close(self) -> None: ...

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.config import Config
 from recsys.errors import ConfigError
 
 MIB = 1 << 20
+SHA256_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+# As a browser sends it: no path, no slash at the end; so "*" and "null" are none.
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+UNNAMED = "unnamed-"
+COMPACT_KEY = "name:scope+scope:sha256[:rate_per_s[:burst]]"
+
+Scope = Literal["read", "events", "admin"]
+ALL_SCOPES: tuple[Scope, ...] = ("read", "events", "admin")
 
 
 class LimitsConfig(Config):
@@ -57,16 +68,83 @@ class CacheConfig(Config):
     user_state_entries: int = Field(default=500_000, ge=0)
 
 
+class TracesConfig(Config):
+    """The `[serving.traces]` section: what `GET /v1/recommendations/{id}/trace` still knows, in each worker.
+
+    Attributes:
+        recent: requests whose traces are kept; 0 keeps none.
+        max_bytes: about what they may hold of memory.
+    """
+
+    recent: int = Field(default=1000, ge=0)
+    max_bytes: int = Field(default=16 * MIB, ge=0)
+
+
+class TracingConfig(Config):
+    """The `[serving.tracing]` section: OpenTelemetry traces, sent by OTLP over HTTP.
+
+    Attributes:
+        endpoint: base address of a collector, such as `http://127.0.0.1:4318`; `/v1/traces` is added to it. "" sends
+            nothing and loads nothing.
+        sample_share: of the requests that no caller decided on; a `traceparent` header decides for its own.
+        timeout_s: of one export, which runs in the background.
+    """
+
+    endpoint: str = ""
+    sample_share: float = Field(default=0.01, ge=0, le=1)
+    timeout_s: float = Field(default=2.0, gt=0)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _an_address(cls, endpoint: str) -> str:
+        if endpoint and not re.match(r"https?://[^/]", endpoint):
+            raise ValueError("write an address such as http://127.0.0.1:4318")
+        return endpoint.rstrip("/")
+
+
+class ApiKeyConfig(Config):
+    """One API key, in `[serving] api_keys`.
+
+    Attributes:
+        name: what logs call it.
+        sha256: of the key, in hex; never the key itself.
+        scopes: `read` (recommendations and what is like them), `events`, `admin` (everything).
+        rate_per_s: requests a second, over all workers where the store is Redis; 0 = no limit.
+        burst: requests at once after a pause; 0 = those of one second.
+    """
+
+    name: str
+    sha256: str
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    rate_per_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    burst: int = Field(default=0, ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not KEY_NAME.fullmatch(name):
+            raise ValueError("a key's name is 1 to 64 letters, digits, '.', '_' and '-'")
+        return name
+
+    @field_validator("sha256")
+    @classmethod
+    def _hashed(cls, digest: str) -> str:
+        return _digest(digest)
+
+
 class ServingConfig(Config):
     """How the service runs.
 
     Attributes:
-        host: the address it listens on; beyond loopback it wants `api_keys_sha256`.
+        host: the address it listens on; beyond loopback it wants `api_keys`.
         port: 0 takes a free one.
         store_url: `sqlite:///file` (relative to the workspace), `redis://host:port/db` or `memory://`.
         workers: processes; about one a core.
         threads: threads of one process that answer requests.
-        api_keys_sha256: hex sha256 of each API key; empty = no key is asked for.
+        api_keys: who may call, each `{name = "shop", sha256 = "...", scopes = ["read"], rate_per_s = 200, burst = 400}`
+            with the hex sha256 of the key; none here and below = no key is asked for.
+        api_keys_sha256: hex sha256 of further keys, with all scopes and without a limit.
+        cors_origins: web pages that may call from a browser, each exactly as in its `Origin` header; none by default.
         live_poll_s: how often other workers' item upserts are looked for.
         release_poll_s: how often `releases/current` is looked at.
         stale_after_s: when upserts could not be read for this long, replies say `degraded: ["live_items"]`.
@@ -79,7 +157,9 @@ class ServingConfig(Config):
     store_url: str = "sqlite:///store.sqlite3"
     workers: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=4, ge=1, le=256)
+    api_keys: tuple[ApiKeyConfig, ...] = ()
     api_keys_sha256: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     live_poll_s: float = Field(default=1.0, gt=0)
     release_poll_s: float = Field(default=1.0, gt=0)
     stale_after_s: float = Field(default=10.0, gt=0)
@@ -87,18 +167,73 @@ class ServingConfig(Config):
     access_log: bool = False
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
+    traces: TracesConfig = TracesConfig()
+    tracing: TracingConfig = TracingConfig()
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _from_compact(cls, keys: Any) -> Any:
+        if not isinstance(keys, list | tuple):
+            return keys
+        return [compact_key(key) if isinstance(key, str) else key for key in keys]
 
     @field_validator("api_keys_sha256")
     @classmethod
     def _hashed(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
-        keys = tuple(key.strip().lower() for key in keys)
-        for key in keys:
-            if not SHA256_HEX.fullmatch(key):
-                raise ValueError(
-                    "each entry is the sha256 of a key in 64 hex digits, never the key itself: "
-                    'printf %s "$KEY" | sha256sum'
-                )
-        return keys
+        return tuple(_digest(key) for key in keys)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError('name exact origins such as "https://shop.example": no path, no final /, no *')
+        return origins
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> ServingConfig:
+        names, digests = [key.name for key in self.api_keys], [key.sha256 for key in self.api_keys]
+        if not (_are_unique(names) and _are_unique(digests)):
+            raise ValueError("api_keys: two entries have the same name or the same sha256; each key stands there once")
+        if any(name.startswith(UNNAMED) for name in names):
+            raise ValueError(f"api_keys: names that begin with {UNNAMED} are those of api_keys_sha256")
+        return self
+
+    @property
+    def all_keys(self) -> tuple[ApiKeyConfig, ...]:
+        """`api_keys`, then those of `api_keys_sha256` that are not among them."""
+        named = {key.sha256 for key in self.api_keys}
+        more = [digest for digest in dict.fromkeys(self.api_keys_sha256) if digest not in named]
+        unnamed = (ApiKeyConfig(name=f"{UNNAMED}{n}", sha256=each, scopes=ALL_SCOPES) for n, each in enumerate(more, 1))
+        return (*self.api_keys, *unnamed)
+
+
+def compact_key(text: str) -> dict[str, Any]:
+    """An API key's settings from the form `COMPACT_KEY`, for the environment.
+
+    Raises ValueError, which does not repeat it.
+    """
+    parts = text.strip().split(":")
+    if not 3 <= len(parts) <= 5:
+        raise ValueError(f"write each key as {COMPACT_KEY}, several with commas between them")
+    scopes = [scope.strip() for scope in parts[1].split("+")]
+    rates = dict(zip(("rate_per_s", "burst"), parts[3:], strict=False))
+    return {"name": parts[0].strip(), "scopes": scopes, "sha256": parts[2], **rates}
+
+
+def _digest(text: str) -> str:
+    digest = text.strip().lower()
+    if not SHA256_HEX.fullmatch(digest):
+        raise ValueError(
+            'each entry is the sha256 of a key in 64 hex digits, never the key itself: printf %s "$KEY" | sha256sum'
+        )
+    if digest == SHA256_OF_NOTHING:
+        raise ValueError("that is the sha256 of an empty key, which everybody has: set KEY first")
+    return digest
+
+
+def _are_unique(values: Sequence[str]) -> bool:
+    return len(set(values)) == len(values)
 
 
 def require_safe(config: ServingConfig) -> None:
@@ -107,10 +242,11 @@ def require_safe(config: ServingConfig) -> None:
     Raises:
         ConfigError: others could reach the service without a key, or workers would not see each other's writes.
     """
-    if not config.api_keys_sha256 and not is_loopback(config.host):
+    if not config.all_keys and not is_loopback(config.host):
         raise ConfigError(
-            f"listening on {config.host} would open the service to others without a key; set RECSYS_API_KEYS_SHA256 "
-            "(or [serving] api_keys_sha256) to the sha256 of an API key, or the host to 127.0.0.1"
+            f"listening on {config.host} would open the service to others without a key; set RECSYS_API_KEYS (or "
+            "[serving] api_keys; RECSYS_API_KEYS_SHA256 for keys with all scopes) to the sha256 of an API key, or the "
+            "host to 127.0.0.1"
         )
     if config.workers > 1 and config.store_url.startswith("memory:"):
         raise ConfigError(

@@ -4,8 +4,10 @@ starts, and closes it when it ends."""
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,19 +16,26 @@ from starlette.responses import Response
 
 from serving import errors
 from serving.access import Access
-from serving.bootstrap import open_service
-from serving.envelope import ROUTE, Envelope
+from serving.background import Repeating
+from serving.bootstrap import open_rate_leases, open_service
+from serving.cors import Cors
+from serving.envelope import ROUTE, Envelope, Observers, Rules
 from serving.operations import API_VERSION, TITLE, Endpoint, Operation, openapi_document
-from serving.routes import events, health, items, recommendations, similar
+from serving.rate_limits import RateLimits
+from serving.routes import events, health, items, recommendations, similar, traces
+from serving.scopes import NeededScopes
 from serving.service import Service
 from serving.settings import Settings, settings_here
-from serving.telemetry import Telemetry, log_to_stderr
+from serving.telemetry import FLUSH_EVERY_S, Telemetry, log_to_stderr
+from serving.trace_peers import TracePeers, answering_peers
+from serving.tracing import Tracing, open_tracing
 
 OPERATIONS = (
     recommendations.OPERATION,
     *similar.OPERATIONS,
     events.OPERATION,
     items.OPERATION,
+    *traces.OPERATIONS,
     *health.OPERATIONS,
 )
 DESCRIPTION = (
@@ -39,6 +48,9 @@ DESCRIPTION = (
 def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry], Service] = open_service) -> FastAPI:
     """The application of one workspace; `open_service` joins its parts."""
     telemetry = Telemetry(settings.metrics_dir)
+    serving = settings.serving
+    limits = RateLimits(serving.all_keys, serving.workers)
+    tracing = open_tracing(serving.tracing)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,7 +58,8 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
         try:
             await asyncio.to_thread(service.releases.start)
             app.state.service = service
-            yield
+            async with _beside(service, settings, limits, tracing) as app.state.trace_peers:
+                yield
         finally:
             await asyncio.to_thread(service.close)
 
@@ -54,10 +67,35 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     for operation in OPERATIONS:
         app.add_route(operation.path, _named(operation), methods=[operation.method])
     errors.install(app)
-    access = Access(settings.serving.api_keys_sha256)
-    app.add_middleware(Envelope, access=access, telemetry=telemetry, access_log=settings.serving.access_log)
+    access = Access(serving.all_keys, limits.buckets)
+    cors = Cors(serving.cors_origins) if serving.cors_origins else None
+    rules = Rules(access, NeededScopes(OPERATIONS), limits, cors)
+    app.add_middleware(Envelope, rules=rules, observers=Observers(telemetry, serving.access_log, tracing))
     app.openapi = api_document  # type: ignore[method-assign]
     return app
+
+
+@asynccontextmanager
+async def _beside(
+    service: Service, settings: Settings, limits: RateLimits, tracing: Tracing | None
+) -> AsyncIterator[TracePeers]:
+    """What runs in the background while requests are answered, and what asks the other workers for traces."""
+    async with AsyncExitStack() as stack:
+        leases = open_rate_leases(settings, limits)
+        if leases is not None:
+            stack.push_async_callback(asyncio.to_thread, leases.stop)
+            await asyncio.to_thread(leases.start)
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
+        if settings.metrics_dir is not None:
+            flushing = Repeating("metrics", service.telemetry.flush, FLUSH_EVERY_S)
+            stack.callback(service.telemetry.flush)
+            stack.push_async_callback(asyncio.to_thread, flushing.stop)
+            service.telemetry.start()
+            flushing.start()
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        peers = answering_peers(traces.renderer(service.traces), settings.metrics_dir, name)
+        yield await stack.enter_async_context(peers)
 
 
 def _named(operation: Operation) -> Endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 from embeddings.content_encoder import OnnxContentEncoder
@@ -11,8 +12,11 @@ from recsys.ports import ReleaseStore, Store
 from recsys.release import LoadedRelease
 from recsys.release_loading import Adapters, load_release
 from recsys.storage.release_files import LocalReleaseStore
-from recsys.storage.urls import open_store
+from recsys.storage.urls import open_shared_buckets, open_store
 from serving.feature_cache import KnownStates, VectorCache, with_caches
+from serving.rate_leases import RateLeases
+from serving.rate_limits import RateLimits
+from serving.recent_traces import RecentTraces
 from serving.releases import Releases
 from serving.service import Service
 from serving.settings import Settings
@@ -66,6 +70,13 @@ def service_over(
         store=store,
         releases=Releases(release_store, load_cached, store, settings.recommender, settings.serving, telemetry),
         states=KnownStates(cache.user_state_entries, telemetry),
+        traces=RecentTraces(settings.serving.traces.recent, settings.serving.traces.max_bytes),
         requests=Work("requests", threads=settings.serving.threads, max_concurrent=limits.max_concurrent),
         encoding=Work("encoding", threads=1, max_concurrent=limits.max_concurrent_items),
     )
+
+
+def open_rate_leases(settings: Settings, limits: RateLimits) -> RateLeases | None:
+    """What lets the rate limits hold over all workers, not yet started; None where the store cannot, or none is set."""
+    shared = open_shared_buckets(settings.serving.store_url, worker=secrets.token_hex(8)) if limits.buckets else None
+    return None if shared is None else RateLeases(list(limits.buckets.values()), shared)

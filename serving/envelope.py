@@ -1,4 +1,4 @@
-"""Around every request: its id, who may pass, its time, its log line, and the reply to our own bugs."""
+"""Around every request: its id, who may pass, its time, its log line, its trace, and the reply to our own bugs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,78 @@ import re
 import secrets
 import time
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.access import Access
+from serving.access import Access, Grant, Refusal
+from serving.cors import Cors
 from serving.errors import of_bug
+from serving.rate_limits import RateLimits
+from serving.recent_traces import TRACED
+from serving.scopes import NeededScopes
 from serving.telemetry import Telemetry, log
+from serving.tracing import Answered, Tracing
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 CLIENT_LEFT = 499
 # Where a matched request's scope carries the template of its path.
 ROUTE = "recsys.route"
+# Where the scope of one that may pass carries its `Grant`.
+GRANT = "recsys.grant"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is decided of a request before anything else looks at it.
+
+    Attributes:
+        cors: None where no page of another origin may call.
+    """
+
+    access: Access
+    scopes: NeededScopes
+    limits: RateLimits
+    cors: Cors | None = None
+
+    def judged(self, scope: Scope) -> Grant | Response:
+        """The grant of a request that may pass, else the reply to it: 204 (CORS preflight), 401, 403 or 429."""
+        headers, method, path = scope["headers"], scope["method"], scope["path"]
+        if self.cors is not None:
+            preflight = self.cors.preflight(method, headers)
+            if preflight is not None:
+                return preflight
+        client = scope.get("client")
+        judged = self.access.check(headers, path, self.scopes.of(method, path), client[0] if client else None)
+        if isinstance(judged, Refusal):
+            return judged.response
+        return self.limits.refusal(judged.bucket) or judged
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who is told of a request once it has been answered.
+
+    Attributes:
+        access_log: one log line for each request.
+        tracing: None where no traces are sent.
+    """
+
+    telemetry: Telemetry
+    access_log: bool = False
+    tracing: Tracing | None = None
 
 
 class Envelope:
     """Plain ASGI middleware; nothing that happens inside it reaches the server as an exception."""
 
-    def __init__(self, app: ASGIApp, *, access: Access, telemetry: Telemetry, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, *, rules: Rules, observers: Observers) -> None:
         self._app = app
-        self._access = access
-        self._telemetry = telemetry
-        self._access_log = access_log
+        self._rules = rules
+        self._observers = observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,12 +92,19 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                if self._rules.cors is not None:
+                    headers += self._rules.cors.reply_headers(scope["headers"])
+                message = {**message, "headers": headers}
             await send(message)
 
         try:
-            refusal = self._access.refusal(scope)
-            await (refusal or self._app)(scope, receive, send_named)
+            judged = self._rules.judged(scope)
+            if isinstance(judged, Grant):
+                scope[GRANT] = judged
+                await self._app(scope, receive, send_named)
+            else:
+                await judged(scope, receive, send_named)
         except ClientDisconnect:
             status = CLIENT_LEFT
         except Exception:
@@ -60,12 +116,20 @@ class Envelope:
             self._note(scope, request_id, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, request_id: bytes, status: int, seconds: float) -> None:
-        route = _route(scope)
-        self._telemetry.request(route, status, seconds)
-        if self._access_log:
+        route, to = _route(scope), self._observers
+        to.telemetry.request(route, status, seconds)
+        if status == 429:
+            (to.telemetry.shed(429) if GRANT in scope else to.telemetry.rate_limited())
+        if to.access_log:
             # The template of the path, never the path: that may hold an id.
             fields: dict[str, Any] = {"method": scope["method"], "route": route, "status": status}
+            name = scope[GRANT].name if GRANT in scope else ""
+            if name:
+                fields["caller"] = name
             log(logging.INFO, "request", **fields, ms=round(seconds * 1e3, 2), request_id=request_id.decode())
+        if to.tracing is not None and to.tracing.is_sampled(scope["headers"]):
+            answered = Answered(scope["method"], route, status, seconds)
+            to.tracing.note(scope["headers"], answered, scope.get(TRACED))
 
 
 def _request_id(scope: Scope) -> bytes:

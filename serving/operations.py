@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -16,6 +16,8 @@ TITLE = "recsys"
 API_VERSION = "1"
 Endpoint = Callable[[Request], Awaitable[Response]]
 REF = "#/components/schemas/{name}"
+# A scope of `recsys.serving_config.Scope`, or no key at all.
+Needs = Literal["read", "events", "admin", "open"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Operation:
     """One method at one path.
 
     Attributes:
+        scope: what a key must be good for, or "open".
         body, reply: msgspec structs; None = no body, or a reply that is not JSON.
         parts: structs that these only refer to.
         parameters: OpenAPI parameter objects.
@@ -41,6 +44,7 @@ class Operation:
     parameters: Sequence[Mapping[str, Any]] = ()
     problems: Sequence[int] = ()
     example: Mapping[str, Any] | None = None
+    scope: Needs = field(kw_only=True)
 
 
 def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:
@@ -52,8 +56,10 @@ def openapi_document(operations: Sequence[Operation], description: str) -> dict[
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
-    keys = {"bearer": {"type": "http", "scheme": "bearer"}}
-    keys["header"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    says = "An API key. Each operation names the scope that it needs; `admin` includes all. On loopback the service "
+    says += "may run without keys."
+    keys = {"bearer": {"type": "http", "scheme": "bearer", "description": says}}
+    keys["header"] = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": says}
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": API_VERSION, "description": description},
@@ -65,6 +71,12 @@ def openapi_document(operations: Sequence[Operation], description: str) -> dict[
 
 def _described(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "operationId": operation.endpoint.__name__}
+    if operation.scope == "open":
+        described |= {"description": "Needs no API key.", "security": []}
+    else:
+        scopes = [operation.scope]
+        described["description"] = f"Needs an API key with the scope `{operation.scope}`."
+        described["security"] = [{"bearer": scopes}, {"header": scopes}, {}]
     if operation.parameters:
         described["parameters"] = list(operation.parameters)
     if operation.body is not None:
@@ -77,7 +89,8 @@ def _described(operation: Operation) -> dict[str, Any]:
         success["content"] = {"application/json": {"schema": _ref(operation.reply)}}
     responses = {str(operation.status): success}
     refused = {"description": "Refused, and why.", "content": {PROBLEM_JSON: {"schema": _ref(Problem)}}}
-    responses |= {str(status): refused for status in sorted(operation.problems)}
+    by_access = () if operation.scope == "open" else (401, 403, 429)
+    responses |= {str(status): refused for status in sorted({*operation.problems, *by_access})}
     described["responses"] = responses
     return described
 

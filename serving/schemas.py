@@ -198,3 +198,30 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
 def milliseconds(moment: datetime) -> int:
     """UTC milliseconds since 1970, rounded down, of any moment with a zone."""
     return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+class TracedItem(Struct):
+    """An item of an answered slate: where it came from, and the parts of its value where the request asked for them."""
+
+    item_id: str
+    position: int
+    value: float
+    source: str
+    reasons: tuple[str, ...]
+    propensity: float
+    parts: Mapping[str, float]
+
+
+class TraceReply(Struct):
+    """What became of one request. `dropped` says how many candidates each hard rule took out."""
+
+    recommendation_id: str
+    finished_at: datetime
+    release: str
+    surface: str
+    variants: Mapping[str, str]
+    degraded: tuple[str, ...]
+    missing_ids: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    dropped: Mapping[str, int]
+    items: tuple[TracedItem, ...]

@@ -10,6 +10,7 @@ from recsys.ports import Store
 from recsys.recommender import recommend
 from recsys.types import Query, Slate
 from serving.feature_cache import KnownStates, RememberingStore
+from serving.recent_traces import RecentTraces
 from serving.releases import Releases
 from serving.settings import Settings
 from serving.telemetry import Telemetry
@@ -22,6 +23,7 @@ class Service:
 
     Attributes:
         states: the last known user states, for when the store does not answer.
+        traces: what became of the last requests.
         requests: threads that answer requests.
         encoding: the one thread that encodes new items, so that they do not hold up answers.
     """
@@ -31,6 +33,7 @@ class Service:
     store: Store
     releases: Releases
     states: KnownStates
+    traces: RecentTraces
     requests: Work
     encoding: Work
 
@@ -38,6 +41,7 @@ class Service:
         """A slate, whatever fails: without a release it is empty, and says so."""
         slate = self._slate(query)
         self.telemetry.slate(slate)
+        self.traces.put(slate)
         return slate if query.explain else replace(slate, trace=())
 
     def close(self) -> None:

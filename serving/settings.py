@@ -21,19 +21,22 @@ from recsys.serving_config import ServingConfig, require_safe
 from recsys.workspace import Workspace
 
 WORKSPACE_VARIABLE = "RECSYS_WORKSPACE"
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the Prometheus client's own name for it
+METRICS_VARIABLE = "RECSYS_METRICS_DIR"
 
-# Environment variable → key of `[serving]`.
+# Environment variable → key of `[serving]`, with a dot for one of its sections.
 VARIABLES: Mapping[str, str] = {
     "RECSYS_STORE_URL": "store_url",
     "RECSYS_HOST": "host",
     "RECSYS_PORT": "port",
     "RECSYS_WORKERS": "workers",
     "RECSYS_THREADS": "threads",
+    "RECSYS_API_KEYS": "api_keys",
     "RECSYS_API_KEYS_SHA256": "api_keys_sha256",
+    "RECSYS_CORS_ORIGINS": "cors_origins",
     "RECSYS_ACCESS_LOG": "access_log",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "tracing.endpoint",
 }
-LISTS = frozenset({"api_keys_sha256"})
+LISTS = frozenset({"api_keys", "api_keys_sha256", "cors_origins"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,19 @@ def _overruled(serving: ServingConfig, variables: Mapping[str, str]) -> ServingC
     for variable, key in VARIABLES.items():
         text = variables.get(variable, "").strip()
         if text:
-            values[key] = [part for part in text.split(",") if part.strip()] if key in LISTS else text
+            section, _, name = key.rpartition(".")
+            inside = values[section] if section else values
+            inside[name] = [part.strip() for part in text.split(",") if part.strip()] if key in LISTS else text
     try:
         return ServingConfig.model_validate(values)
     except ValidationError as error:
-        names = {key: variable for variable, key in VARIABLES.items()}
-        problems = [f"{names.get(str(each['loc'][0]), each['loc'])}: {each['msg']}" for each in error.errors()]
+        # Without the input: it may be a key that somebody put where its sha256 belongs.
+        problems = [f"{_variable_of(each['loc'])}: {each['msg']}" for each in error.errors(include_input=False)]
         raise ConfigError("the environment is refused: " + "; ".join(problems)) from None
+
+
+def _variable_of(place: tuple[int | str, ...]) -> str:
+    """The variable that set what stands at this place of `[serving]`, else the place."""
+    names = {key: variable for variable, key in VARIABLES.items()}
+    found = (names.get(".".join(map(str, place[:depth]))) for depth in (1, 2))
+    return next((name for name in found if name), ".".join(map(str, place)) or "[serving]")

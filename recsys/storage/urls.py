@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.errors import ConfigError
-from recsys.ports import Store
+from recsys.ports import SharedBuckets, Store
 
 _FORMS = "sqlite:///relative/path.db, sqlite:////absolute/path.db, redis://host:port/db[?namespace=NAME], memory://"
 _SQLITE = "sqlite:///"
@@ -35,6 +35,18 @@ def open_store(url: str, *, root: Path | None = None) -> Store:
 
         return MemoryStore()
     raise ConfigError(f"{_without_password(url)!r} is not a store URL; write one of {_FORMS}")
+
+
+def open_shared_buckets(url: str, worker: str) -> SharedBuckets | None:
+    """Token buckets in the store that `url` names, for this worker; None where that store has none.
+
+    Redis is first asked when they are used. Raises ConfigError for a URL that is not whole.
+    """
+    if not url.startswith("redis://"):
+        return None
+    from recsys.storage.redis_buckets import RedisBuckets  # only who names Redis needs its client installed
+
+    return RedisBuckets(url, worker)
 
 
 def _sqlite(url: str, root: Path) -> Store:

@@ -141,6 +141,7 @@ OPERATION = Operation(
     "/v1/events:batch",
     events_batch,
     "What users did, at most 1,000 events and 1 MiB",
+    scope="events",
     status=202,
     body=EventBatch,
     reply=EventBatchReply,

@@ -157,6 +157,7 @@ OPERATION = Operation(
     "/v1/items",
     upsert_item,
     "A new or changed item",
+    scope="admin",
     body=ItemUpsert,
     reply=ItemUpsertReply,
     problems=(401, 408, 413, 415, 422, 429, 500, 503),

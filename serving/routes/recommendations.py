@@ -17,6 +17,7 @@ from recsys.serving_config import LimitsConfig
 from recsys.types import HistoryItem, Query, Slate
 from serving.bodies import json_reply, read_body
 from serving.operations import Operation
+from serving.recent_traces import TRACED
 from serving.schemas import (
     HistoryEntry,
     RecommendationReply,
@@ -45,7 +46,9 @@ async def recommendations(request: Request) -> Response:
     service = service_of(request)
     service.requests.require_room()
     body = await read_body(request, service.settings.serving.limits.max_request_bytes)
-    return json_reply(await service.requests.run(lambda: answer(service, body, datetime.now(UTC))))
+    reply = await service.requests.run(lambda: answer(service, body, datetime.now(UTC)))
+    request.scope[TRACED] = service.traces.get(reply.recommendation_id)
+    return json_reply(reply)
 
 
 def answer(service: Service, body: bytes, now: datetime) -> RecommendationReply:
@@ -113,6 +116,7 @@ OPERATION = Operation(
     "/v1/recommendations",
     recommendations,
     "Recommendations for a user or a session",
+    scope="read",
     body=RecommendationRequest,
     reply=RecommendationReply,
     problems=(401, 408, 413, 415, 422, 429, 500),
