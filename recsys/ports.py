@@ -22,6 +22,10 @@ def _no_hashes() -> NDArray[np.uint64]:
     return np.empty(0, np.uint64)
 
 
+def _no_times() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class UserState:
     """All that one request needs to know of a user, read in one round trip.
@@ -30,13 +34,68 @@ class UserState:
         history: the latest `MAX_STORED_HISTORY` interactions, oldest first.
         seen: uint64 [S], sorted `hash64` of every item_id the user ever interacted with.
         blocked: uint64 [K], sorted `hash64` of items this user must never see.
-        version: changes whenever the state does; a cache key.
+        version: changes whenever history, seen or blocked do; a cache key. What was served does not change it.
+        served: uint64 [R], `hash64` of the items last put before the user, in order of arrival; empty unless asked
+            for. An item that was served twice stands twice.
+        served_at_ms: int64 [R], when each was, UTC milliseconds.
     """
 
     history: tuple[HistoryItem, ...] = ()
     seen: NDArray[np.uint64] = field(default_factory=_no_hashes)
     blocked: NDArray[np.uint64] = field(default_factory=_no_hashes)
     version: int = 0
+    served: NDArray[np.uint64] = field(default_factory=_no_hashes)
+    served_at_ms: NDArray[np.int64] = field(default_factory=_no_times)
+
+    def unpack(self) -> UserState:
+        """Itself: a state that is unpacked already is a `PackedState` too."""
+        return self
+
+
+class PackedState(Protocol):
+    """A user's state as it was read. Who keeps derived values by (user, version) unpacks only what has changed."""
+
+    @property
+    def version(self) -> int:
+        """`UserState.version`, without unpacking anything."""
+        ...
+
+    @property
+    def served(self) -> NDArray[np.uint64]:
+        """`UserState.served`, without unpacking the rest."""
+        ...
+
+    @property
+    def served_at_ms(self) -> NDArray[np.int64]:
+        """`UserState.served_at_ms`, without unpacking the rest."""
+        ...
+
+    def unpack(self) -> UserState:
+        """All of it; some 50 µs for 200 items of history."""
+        ...
+
+
+class StateReader(Protocol):
+    """Users' states for an event loop: the one read of the hot path."""
+
+    async def packed_state(self, user_id: str, *, timeout_s: float, with_served: bool = False) -> PackedState:
+        """One round trip; an unknown user has version 0 and the empty state.
+
+        Cancelling it is safe: the answer, when it comes, is given to nobody.
+
+        Args:
+            timeout_s: what is left of the request's budget.
+            with_served: read what was served lately too.
+
+        Raises:
+            StoreUnavailable: the store does not answer within `timeout_s`, or is known not to answer at all, which is
+                said at once; or what it holds is not a state (then from the answer's own methods).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection; whoever still waits gets StoreUnavailable."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
