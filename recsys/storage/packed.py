@@ -28,9 +28,11 @@ from recsys.ports import MAX_STORED_HISTORY, UserState
 from recsys.types import HistoryItem
 
 VERSION_BYTES = 8
+SERVED_BYTES = 16  # of one served item
 NO_VERSION = b""  # what a store holds in place of the version bytes of a user it does not know
 _FORMAT = 1
 _HEADER = struct.Struct("<Q4I")
+_VERSION_AND_FORMAT = struct.Struct("<QI")
 _HashArray = NDArray[np.uint64]
 
 # Writing the slots directly is twice as fast as 200 calls of a frozen dataclass's __init__.
@@ -75,7 +77,8 @@ def merge_history(state: UserState, arrivals: Sequence[HistoryItem], *, imported
         return state
     history = sorted((*state.history, *fresh), key=attrgetter("occurred_at_ms"))[-MAX_STORED_HISTORY:]
     seen = _union(state.seen, [item.item_id for item in fresh])
-    return UserState(tuple(history), seen, state.blocked, _next_version(state.version, fresh))
+    version = _next_version(state.version, fresh)
+    return replace(state, history=tuple(history), seen=seen, version=version)
 
 
 def with_blocked(state: UserState, item_ids: Sequence[str]) -> UserState:
@@ -112,6 +115,75 @@ def pack_state(state: UserState) -> bytes:
     )
 
 
+def state_version(packed: bytes | None) -> int:
+    """The version alone, without unpacking the rest; 0 for None. Raises StoreUnavailable as `unpack_state` does."""
+    if packed is None:
+        return 0
+    try:
+        version, packed_format = _VERSION_AND_FORMAT.unpack_from(packed)
+    except struct.error as error:
+        raise _unreadable(error) from None
+    if packed_format != _FORMAT:
+        raise _unreadable(f"format {packed_format}")
+    return int(version)
+
+
+class PackedUserState:
+    """Implements `recsys.ports.PackedState` over what a store holds of one user."""
+
+    __slots__ = ("_served", "_state")
+
+    def __init__(self, state: bytes | None, served: bytes | None = None) -> None:
+        """
+        Args:
+            state: what `pack_state` packed; None = the store does not know the user.
+            served: what `pack_served` packed; None = nothing, or not asked for.
+        """
+        self._state = state
+        self._served = served
+
+    @property
+    def version(self) -> int:
+        """See the port. Raises StoreUnavailable: the value is not a state."""
+        return state_version(self._state)
+
+    @property
+    def served(self) -> _HashArray:
+        """See the port."""
+        return unpack_served(self._served)[0]
+
+    @property
+    def served_at_ms(self) -> NDArray[np.int64]:
+        """See the port."""
+        return unpack_served(self._served)[1]
+
+    def unpack(self) -> UserState:
+        """See the port. Raises StoreUnavailable: the value is not a state."""
+        state = unpack_state(self._state)
+        if not self._served:
+            return state
+        served, served_at_ms = unpack_served(self._served)
+        return replace(state, served=served, served_at_ms=served_at_ms)
+
+
+def pack_served(item_hashes: _HashArray, at_ms: int) -> bytes:
+    """Marks as pairs (item's hash u64, at_ms i64), little-endian, so that newer ones are simply appended."""
+    pairs = np.empty((len(item_hashes), 2), "<u8")
+    pairs[:, 0] = item_hashes
+    pairs[:, 1] = np.int64(at_ms).astype("<u8")
+    return pairs.tobytes()
+
+
+def unpack_served(packed: bytes | None) -> tuple[_HashArray, NDArray[np.int64]]:
+    """Hashes uint64 [R] and times int64 [R], in order of arrival. Raises StoreUnavailable when it is no such value."""
+    if not packed:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    if len(packed) % SERVED_BYTES:
+        raise _unreadable(f"{len(packed)} bytes of served items")
+    pairs = np.frombuffer(packed, "<u8").reshape(-1, 2).T.copy()  # one copy: each column then lies in one piece
+    return pairs[0], pairs[1].view(np.int64)
+
+
 def unpack_state(packed: bytes | None) -> UserState:
     """The state that `pack_state` packed; the empty state for None. Its arrays are read-only views.
 
@@ -132,11 +204,15 @@ def unpack_state(packed: bytes | None) -> UserState:
         words = _words_decoder.decode(memoryview(packed)[at + 8 * n_history :])
         types = [words.type_names[code] for code in words.type_codes]
     except (struct.error, ValueError, IndexError) as error:
-        raise StoreUnavailable(
-            f"a user's state in the store cannot be read ({error}): it was written by another version; "
-            "use a store (or a redis namespace) of its own for this version"
-        ) from None
+        raise _unreadable(error) from None
     return UserState(_history(words.item_ids, types, times, hashes), seen, blocked, version)
+
+
+def _unreadable(why: object) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"a user's state in the store cannot be read ({why}): it was written by another version; "
+        "use a store (or a redis namespace) of its own for this version"
+    )
 
 
 def _history(*columns: Sequence[Any]) -> tuple[HistoryItem, ...]:

@@ -39,7 +39,6 @@ from recsys.storage.packed import (
 )
 from recsys.storage.records import (
     cursor_of,
-    event_key,
     pack_exposure,
     pack_interaction,
     pack_item,
@@ -49,6 +48,7 @@ from recsys.storage.records import (
     unpack_item,
 )
 from recsys.storage.redis_connection import RedisConnection
+from recsys.storage.redis_keys import RedisKeys
 from recsys.storage.redis_scripts import COMMIT, UPSERT
 from recsys.types import HistoryItem
 
@@ -72,16 +72,13 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         """Asks the server nothing yet. Raises ConfigError when the URL is not whole."""
         self._redis = RedisConnection(url)
-        name = self._redis.namespace.encode()
-        self._log, self._exposures, self._log_id = name + b":log", name + b":exposures", name + b":log-id"
-        self._items, self._items_order = name + b":items", name + b":items:order"
-        self._users, self._events = name + b":u:", name + b":e:"
+        self._keys = RedisKeys(self._redis.namespace)
         # The client sends a script's digest, and the script itself where the server has forgotten it.
         self._commit_script = self._redis.client.register_script(COMMIT)
         self._upsert_script = self._redis.client.register_script(UPSERT)
 
     def user_state(self, user_id: str) -> UserState:
-        key = self._users + user_id.encode()
+        key = self._keys.state(user_id)
         return unpack_state(self._redis.read(lambda client: client.get(key)))
 
     def import_histories(self, histories: Iterable[tuple[str, Sequence[HistoryItem]]]) -> int:
@@ -101,14 +98,14 @@ class RedisStore:
     def upsert_items(self, items: Sequence[LiveItem]) -> int:
         arguments = [part for item in items for part in (item.item_id.encode(), pack_item(item))]
         with self._redis.asking():
-            return int(self._upsert_script(keys=[self._items, self._items_order], args=arguments))
+            return int(self._upsert_script(keys=[self._keys.items, self._keys.items_order], args=arguments))
 
     def items_since(self, version: int) -> tuple[int, Sequence[LiveItem]]:
         now, written = self._written_since(version)
         records: list[bytes | None] = []
         for at in range(0, len(written), _PAGE):
             item_ids = [item_id for item_id, _ in written[at : at + _PAGE]]
-            records += self._redis.read(partial(_hmget, name=self._items, keys=item_ids))
+            records += self._redis.read(partial(_hmget, name=self._keys.items, keys=item_ids))
         pairs = zip(records, written, strict=True)  # a record may have gone since its name was read: FLUSHALL
         return now, tuple(unpack_item(record, int(score)) for record, (_, score) in pairs if record is not None)
 
@@ -117,8 +114,8 @@ class RedisStore:
             # The version first: an item written between the two is then read again, and none is left out. No
             # transaction, for a full Redis refuses even the reads in one.
             together = client.pipeline(transaction=False)
-            together.zrange(self._items_order, -1, -1, withscores=True)
-            together.zrangebyscore(self._items_order, f"({version}", "+inf", withscores=True)
+            together.zrange(self._keys.items_order, -1, -1, withscores=True)
+            together.zrangebyscore(self._keys.items_order, f"({version}", "+inf", withscores=True)
             return list(together.execute())
 
         last, written = self._redis.read(ask)
@@ -126,7 +123,7 @@ class RedisStore:
         return (now, written) if now >= version else self._written_since(0)
 
     def append(self, interactions: Sequence[Interaction]) -> list[EventStatus]:
-        keys = [self._events + event_key(event.event_id) for event in interactions]
+        keys = [self._keys.event(event.event_id) for event in interactions]
         records = [pack_interaction(event) for event in interactions]
         if not records:
             return []
@@ -136,7 +133,7 @@ class RedisStore:
         self, interactions: Sequence[Interaction], keys: list[bytes], records: list[bytes]
     ) -> list[EventStatus] | None:
         """None when another writer came between."""
-        users = {event.user_id: self._users + event.user_id.encode() for event in interactions}
+        users = {event.user_id: self._keys.state(event.user_id) for event in interactions}
         values = self._redis.read(lambda client: client.mget([*users.values(), *keys]))
         states = dict(zip(users, values[: len(users)], strict=True))
         taken = {key for key, value in zip(keys, values[len(users) :], strict=True) if value is not None}
@@ -154,7 +151,7 @@ class RedisStore:
         return statuses if self._commit(changed, merge_history, accepted) else None
 
     def _change_states(self, changes: Mapping[str, _Change], change: Callable[[UserState, _Change], UserState]) -> None:
-        keys = [self._users + user_id.encode() for user_id in changes]
+        keys = [self._keys.state(user_id) for user_id in changes]
 
         def attempt() -> bool | None:
             packed = self._redis.read(lambda client: client.mget(keys))
@@ -178,33 +175,33 @@ class RedisStore:
             before = unpack_state(packed)
             after = change(before, by)
             if after is not before:
-                keys.append(self._users + user_id.encode())
+                keys.append(self._keys.state(user_id))
                 values += [packed[:VERSION_BYTES] if packed else NO_VERSION, pack_state(after)]
         if not keys and not events:
             return True
         arguments: list[bytes | int] = [len(keys), len(events), IDEMPOTENCY_DAYS * 86_400, *values, *events.values()]
         with self._redis.asking():
-            return bool(self._commit_script(keys=[self._log, *keys, *events], args=arguments))
+            return bool(self._commit_script(keys=[self._keys.log, *keys, *events], args=arguments))
 
     def append_exposure(self, exposure: Exposure) -> None:
         with self._redis.asking() as client:
-            client.xadd(self._exposures, {_FIELD: pack_exposure(exposure)})
+            client.xadd(self._keys.exposures, {_FIELD: pack_exposure(exposure)})
 
     def read(self, after: str = "") -> Iterator[tuple[str, Interaction]]:
-        return self._records(self._log, after, unpack_interaction)
+        return self._records(self._keys.log, after, unpack_interaction)
 
     def exposures(self, after: str = "") -> Iterator[tuple[str, Exposure]]:
-        return self._records(self._exposures, after, unpack_exposure)
+        return self._records(self._keys.exposures, after, unpack_exposure)
 
     def _records(self, stream: bytes, after: str, unpack: Callable[[bytes], _Record]) -> Iterator[tuple[str, _Record]]:
         log_id = self._redis.read(self._ask_log_id)
         return self._pages(stream, log_id, position_in(after, log_id, "0-0"), unpack)
 
     def _ask_log_id(self, client: Any) -> str:
-        log_id = client.get(self._log_id)
+        log_id = client.get(self._keys.log_id)
         if log_id is None:  # asked first, for a full Redis refuses to set what is there already
-            client.setnx(self._log_id, secrets.token_hex(8))
-            log_id = client.get(self._log_id)
+            client.setnx(self._keys.log_id, secrets.token_hex(8))
+            log_id = client.get(self._keys.log_id)
         return str(log_id.decode())
 
     def _pages(

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.errors import ConfigError
-from recsys.ports import SharedBuckets, Store
+from recsys.ports import SharedBuckets, StateReader, Store
+from recsys.storage.redis_address import SCHEMES
 
-_FORMS = "sqlite:///relative/path.db, sqlite:////absolute/path.db, redis://host:port/db[?namespace=NAME], memory://"
+_FORMS = (
+    "sqlite:///relative/path.db, sqlite:////absolute/path.db, redis://host:port/db[?namespace=NAME], "
+    "unix:///path/of/a/redis.socket[?db=NUMBER&namespace=NAME], memory://"
+)
 _SQLITE = "sqlite:///"
 
 
@@ -26,7 +30,7 @@ def open_store(url: str, *, root: Path | None = None) -> Store:
     """
     if url.startswith(_SQLITE):
         return _sqlite(url, root or Path())
-    if url.startswith("redis://"):
+    if url.startswith(SCHEMES):
         from recsys.storage.redis_store import RedisStore  # only who names Redis needs its client installed
 
         return RedisStore(url)
@@ -42,20 +46,49 @@ def open_shared_buckets(url: str, worker: str) -> SharedBuckets | None:
 
     Redis is first asked when they are used. Raises ConfigError for a URL that is not whole.
     """
-    if not url.startswith("redis://"):
+    if not url.startswith(SCHEMES):
         return None
     from recsys.storage.redis_buckets import RedisBuckets  # only who names Redis needs its client installed
 
     return RedisBuckets(url, worker)
 
 
+def open_state_reader(url: str, store: Store, *, root: Path | None = None) -> StateReader:
+    """The reader of users' states of the store that `url` names, for one event loop; open it before serving.
+
+    Args:
+        store: what `open_store` gave for the same URL: it has made the file of a SQLite store, and a store in memory is
+            read itself. Redis and SQLite are read by a connection of the reader's own.
+        root: as for `open_store`.
+
+    Raises:
+        ConfigError: no such kind of store.
+        StoreUnavailable: the SQLite file cannot be used.
+    """
+    if url.startswith(SCHEMES):
+        from recsys.storage.redis_reader import RedisStateReader
+
+        return RedisStateReader(url)
+    from recsys.storage.direct_readers import DirectStateReader, SqliteStateReader
+
+    if url.startswith(_SQLITE):
+        return SqliteStateReader(_sqlite_path(url, root or Path()))
+    if url == "memory://":
+        return DirectStateReader(store)
+    raise ConfigError(f"{_without_password(url)!r} is not a store URL; write one of {_FORMS}")
+
+
 def _sqlite(url: str, root: Path) -> Store:
     from recsys.storage.sqlite_store import SqliteStore
 
+    return SqliteStore(_sqlite_path(url, root))
+
+
+def _sqlite_path(url: str, root: Path) -> Path:
     path = url.removeprefix(_SQLITE)
     if path in ("", ":memory:") or path.endswith("/"):
         raise ConfigError(f"{url!r} names no file; write sqlite:///path/to/file.db, or memory:// for no file at all")
-    return SqliteStore(root / path)
+    return root / path
 
 
 def _without_password(url: str) -> str:
