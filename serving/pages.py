@@ -6,8 +6,8 @@ events, releases and the store meanwhile. Layout, in URL-safe base64 without pad
     version u8 | page u16 | issued u32 (seconds since 1970) | recommendation 16 bytes | asked 8 bytes |
     n x u32 `hash32` of the items so far, sorted | mac 16 bytes
 
-`asked` is a digest of who asked and for what; the mac is keyed blake2b over all before it. 32 bits tell items apart well
-enough: two that share a hash cost one item its place on a later page, and nothing is ever shown twice.
+`asked` is a digest of who asked and for what; the mac is keyed blake2b over all before it. 32 bits tell items apart
+well enough: two that share a hash cost one item its place on a later page, and nothing is ever shown twice.
 """
 
 from __future__ import annotations
