@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from recsys.config import Config
 from recsys.dataset import Modality
 from recsys.events import hash64
 from recsys.features.blend import Blend
+from recsys.features.diversity import Diversity, diversity_of
+from recsys.features.kinds import Kinds
 from recsys.features.transitions import Neighbours
 from recsys.item_template import FIRST_TEMPLATE
 from recsys.manifest import ReleaseManifest
-from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder
+from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker
 from recsys.vocabulary import Vocabulary
 
 
@@ -38,6 +41,8 @@ class ServingSchema(Config):
         max_history: how many of the latest interactions the query tower reads.
         has_towers: False for a release built before any behaviour was there.
         text_template: how the items' texts were put together; new items are put into the same words.
+        ranker_features: columns that the ranker reads, in order (`recsys.features.rank_features`).
+        ranker_outputs: names of the probabilities it gives; both are empty in a release without a ranker.
     """
 
     vocabulary_checksum: str
@@ -51,6 +56,8 @@ class ServingSchema(Config):
     max_history: int
     has_towers: bool
     text_template: str = FIRST_TEMPLATE
+    ranker_features: tuple[str, ...] = ()
+    ranker_outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class LoadedRelease:
         profiles: float32 [P, D_text], their text vectors.
         query_encoder, item_encoder: None for a release without towers.
         content_encoder: pictures and words to vectors; None where the release carries no encoders.
+        ranker: probabilities of each candidate; None where the release ranks by its blend.
+        stored_diversity: compact content vectors as the release carries them; None in one that was built without.
     """
 
     manifest: ReleaseManifest
@@ -84,6 +93,18 @@ class LoadedRelease:
     query_encoder: QueryEncoder | None
     item_encoder: ItemEncoder | None
     content_encoder: ContentEncoder | None
+    ranker: Ranker | None = None
+    stored_diversity: Diversity | None = None
+
+    @cached_property
+    def diversity(self) -> Diversity:
+        """What slates are compared by; computed once for a release that does not carry it."""
+        return self.stored_diversity or diversity_of(self.modalities, self.n_items)
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """Codes of what items have in common, for caps."""
+        return Kinds(self.items)
 
     @property
     def release_id(self) -> str:
