@@ -133,8 +133,9 @@ class _Choice:
     def made(self) -> Chosen:
         value = self._boosted()
         by_value = order_of(value)
-        places = self._set_aside(by_value)
-        is_buried = self._buried(places)
+        pinned = self._pinned()
+        is_buried = self._buried(list(pinned.values()))
+        places = self._up(pinned | self._for_slots(by_value, is_buried, list(pinned.values())))
         free = by_value[~(self._mask(list(places.values())) | is_buried)[by_value]]
         n_free = self._n_places - len(places)
         drawn = self._filled(value, free, list(places.values()), min(n_free, len(free)))
@@ -155,8 +156,8 @@ class _Choice:
             self._note(mine, "boost", f"boosted: {boost.when}")
         return value
 
-    def _set_aside(self, by_value: Rows) -> dict[int, int]:
-        """place → candidate, of pins and slots."""
+    def _pinned(self) -> dict[int, int]:
+        """place → candidate."""
         rows = self._given.rows
         places: dict[int, int] = {}
         for row, place in self._given.pins.items():
@@ -164,26 +165,34 @@ class _Choice:
             if place < self._given.limit and is_it.any():
                 places[place] = int(is_it.argmax())
                 self._note(is_it, "pin", f"pinned to place {place}")
+        return places
+
+    def _buried(self, pinned: list[int]) -> Mask:
+        buried, may_be = self._mask([]), ~self._mask(pinned)
+        for when in self._rules.bury:
+            mine = self._given.matches(when, self._given.rows) & may_be
+            self._note(mine & ~buried, "bury", f"below all others: {when}")
+            buried |= mine
+        return buried
+
+    def _for_slots(self, by_value: Rows, is_buried: Mask, taken: list[int]) -> dict[int, int]:
+        """place → candidate: for each slot in order the best of its kind that has no place yet."""
+        places: dict[int, int] = {}
         for slot in self._rules.slots:
             if slot.position >= self._given.limit:
                 continue
-            fits = self._given.matches(slot.when, rows) & ~self._mask(list(places.values()))
+            free = ~(is_buried | self._mask([*taken, *places.values()]))
+            fits = self._given.matches(slot.when, self._given.rows) & free
             if fits.any():
                 best = int(by_value[fits[by_value].argmax()])
                 places[slot.position] = best
                 self._note(self._mask([best]), "slot", f"place {slot.position} is for {slot.when}")
-        # A slate that is short has no place for the last ones: they move up.
+        return places
+
+    def _up(self, places: Mapping[int, int]) -> dict[int, int]:
+        """A slate that is short has no place for the last ones: they move up."""
         kept = sorted(places)[: self._n_places]
         return {min(place, self._n_places - len(kept) + at): places[place] for at, place in enumerate(kept)}
-
-    def _buried(self, places: Mapping[int, int]) -> Mask:
-        buried = self._mask([])
-        for when in self._rules.bury:
-            mine = self._given.matches(when, self._given.rows)
-            self._note(mine & ~buried, "bury", f"below all others: {when}")
-            buried |= mine
-        buried[list(places.values())] = False
-        return buried
 
     def _filled(self, value: Floats, free: Rows, aside: list[int], n_places: int) -> Drawn:
         """Diversity, caps and temperature over the window of the free candidates."""

@@ -70,12 +70,12 @@ class SurfaceRules(Config):
         bury: filter expressions of what comes below all others.
     """
 
-    max_per_category: Annotated[int, Field(ge=0)] = 0
-    caps: tuple[Cap, ...] = ()
-    boosts: tuple[Boost, ...] = ()
-    slots: tuple[Slot, ...] = ()
-    pins: dict[str, Place] = Field(default_factory=dict)
-    bury: tuple[When, ...] = ()
+    max_per_category: Annotated[int, Field(ge=0, examples=[3])] = 0
+    caps: Annotated[tuple[Cap, ...], Field(examples=[[{"column": "attributes.brand", "max": 2}]])] = ()
+    boosts: Annotated[tuple[Boost, ...], Field(examples=[[{"when": "attributes.new = true", "multiply": 1.2}]])] = ()
+    slots: Annotated[tuple[Slot, ...], Field(examples=[[{"position": 1, "when": "attributes.promoted = true"}]])] = ()
+    pins: Annotated[dict[str, Place], Field(examples=[{"an item's id": 0}])] = Field(default_factory=dict)
+    bury: Annotated[tuple[When, ...], Field(examples=[["attributes.stock = 0"]])] = ()
 
     @model_validator(mode="after")
     def _has_one_item_a_place(self) -> SurfaceRules:
