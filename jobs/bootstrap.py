@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embeddings.content_encoder import OnnxContentEncoder
 from recsys.index.files import open_index
+from recsys.inference.ranker import OnnxRanker
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem, ReleaseStore, Store
@@ -20,6 +21,7 @@ ADAPTERS = Adapters(
     open_query_tower=OnnxQueryTower,
     open_item_tower=OnnxItemTower,
     open_content_encoder=OnnxContentEncoder.open,
+    open_ranker=OnnxRanker,
 )
 
 
@@ -35,6 +37,11 @@ def catalog_of(workspace: Workspace, release_id: str, live_items: Sequence[LiveI
 def item_tower_of(path: Path) -> OnnxItemTower:
     """The item tower for whole catalogues; one thread, so that its outputs do not depend on the machine's cores."""
     return OnnxItemTower(path, threads=1)
+
+
+def ranker_of(path: Path) -> OnnxRanker:
+    """The learned ranker in a file."""
+    return OnnxRanker(path)
 
 
 def store_of(workspace: Workspace, url: str | None = None) -> Store:

@@ -7,6 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from inspect import isclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -22,6 +23,7 @@ HEADER = """\
 # Unknown names are refused, so a spelling mistake never passes for a setting. "" where nothing is set means: none.
 """
 WIDTH = 118
+EXAMPLE_NAME = "home"
 
 
 def init_workspace(root: Path) -> tuple[dict[str, Any], int]:
@@ -63,11 +65,31 @@ def _section(config: BaseModel, path: tuple[str, ...]) -> list[str]:
     lines, nested = [f"[{'.'.join(path)}]"] if path else [], []
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
+        each_type = _named_sections(field)
         if isinstance(value, BaseModel):
             nested += _section(value, (*path, name))
+        elif each_type is not None:
+            nested += _example(each_type, (*path, name), says.get(name, ""))
         else:
             lines += [*_prose(says.get(name, ""), field), f"#{name} = {_toml(value)}"]
     return [*lines, "", *nested] if lines else nested
+
+
+def _named_sections(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of the sections in a mapping from names to sections, None where the field is none."""
+    last = (get_args(field.annotation) or (None,))[-1]
+    return last if get_origin(field.annotation) is dict and isclass(last) and issubclass(last, BaseModel) else None
+
+
+def _example(config_type: type[BaseModel], path: tuple[str, ...], text: str) -> list[str]:
+    """A section of sections, empty, and as a comment what one of them may hold, at the fields' examples."""
+    says = described(config_type)
+    lines = [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
+    lines += [f"[{'.'.join(path)}]", f"# [{'.'.join((*path, EXAMPLE_NAME))}]"]
+    for name, field in config_type.model_fields.items():
+        example = (field.examples or [field.get_default(call_default_factory=True)])[0]
+        lines += [*_prose(says.get(name, ""), field), f"# {name} = {_toml(example)}"]
+    return [*lines, ""]
 
 
 def _prose(text: str, field: FieldInfo) -> list[str]:

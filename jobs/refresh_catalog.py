@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from jobs.artifacts import Content, Dataset, Model, load_model
-from jobs.bootstrap import ADAPTERS, item_tower_of, releases_of
+from jobs.bootstrap import ADAPTERS, item_tower_of, ranker_of, releases_of
 from jobs.embed import embed_dataset, encoders_key
 from jobs.progress import console, progress_bar
 from jobs.validate import validate_data
@@ -32,14 +32,17 @@ from recsys.errors import ArtifactError, GateFailed, MissingArtifact, SpaceMisma
 from recsys.evaluation import make_split
 from recsys.events import hash64
 from recsys.features.blend import Blend
+from recsys.features.diversity import diversity_of
+from recsys.features.rank_features import require_known_features
 from recsys.features.transitions import fit_transitions
 from recsys.index.files import write_index
 from recsys.index.planner import build_index
 from recsys.live import view_of
 from recsys.manifest import FileEntry, ReleaseManifest, canonical_json, release_id_of
+from recsys.ports import Ranker
 from recsys.release import ServingSchema
 from recsys.release_loading import ENCODER_FOLDER, load_release
-from recsys.storage.artifact_files import read_artifact
+from recsys.storage.artifact_files import latest, read_artifact
 from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
 
@@ -178,14 +181,18 @@ def write_parts(
     _save(staging, "item_counts", history.item_counts(n_items))
     _save(staging, "neighbours_rows", neighbours.rows)
     _save(staging, "neighbours_weights", neighbours.weights)
-    for name in content.spaces:
-        modality = content.modality(name)
+    modalities = tuple(content.modality(name) for name in sorted(content.spaces))
+    for modality in modalities:
         vectors = np.ascontiguousarray(modality.vectors, dtype=np.float32)
-        _save(staging, f"content_{name}", vectors)
-        write_index(build_index(vectors, workspace.config.index), staging / f"content_{name}.faiss")
-        _save(staging, f"content_{name}_present", modality.present)
+        _save(staging, f"content_{modality.name}", vectors)
+        _save(staging, f"content_{modality.name}_present", modality.present)
+        write_index(build_index(vectors, workspace.config.index), staging / f"content_{modality.name}.faiss")
+    diversity = diversity_of(modalities, n_items)
+    _save(staging, "diversity", diversity.vectors)
+    _save(staging, "diversity_projection", diversity.projection)
     _write_profiles(dataset, content, staging)
     _copy_encoders(workspace, content, staging)
+    ranker = _copy_ranker(workspace, staging)
     schema = ServingSchema(
         vocabulary_checksum=dataset.vocabulary.checksum,
         event_type_names=model.event_type_names if model else dataset.sequences.event_type_names,
@@ -198,6 +205,8 @@ def write_parts(
         max_history=model.max_history if model else 0,
         has_towers=model is not None,
         text_template=workspace.config.encoders.text_template,
+        ranker_features=ranker.feature_names if ranker else (),
+        ranker_outputs=ranker.output_names if ranker else (),
     )
     (staging / "serving.json").write_text(canonical_json(schema.model_dump(mode="json")), encoding="utf-8")
 
@@ -223,6 +232,18 @@ def _copy_encoders(workspace: Workspace, content: Content, staging: Path) -> Non
     folder, manifest = read_artifact(workspace.root, "encoders", encoders_key(content.spaces))
     for name in manifest.files:
         shutil.copyfile(folder / name, staging / ENCODER_FOLDER / name)
+
+
+def _copy_ranker(workspace: Workspace, staging: Path) -> Ranker | None:
+    """The ranker that was trained last; None where there is none yet and the blend ranks."""
+    try:
+        key = latest(workspace.root, "ranker")
+    except MissingArtifact:
+        return None
+    folder, _ = read_artifact(workspace.root, "ranker", key)
+    ranker = ranker_of(Path(shutil.copyfile(folder / "ranker.onnx", staging / "ranker.onnx")))
+    require_known_features(ranker.feature_names)
+    return ranker
 
 
 def verify_staged(workspace: Workspace, dataset: Dataset, content: Content, staging: Path) -> Acceptance:

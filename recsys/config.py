@@ -27,12 +27,23 @@ def load_config(path: Path, config_type: type[C]) -> C:
         ConfigError: the file is absent, is not TOML, or has a key or value that `config_type` refuses;
             the message names the key.
     """
+    return parse_config(read_config(path), config_type, path)
+
+
+def read_config(path: Path) -> bytes:
+    """The bytes of a configuration file. Raises ConfigError when it is absent or cannot be read."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path} is not there: run `recsys init` to write one") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): it must be a file that you may read") from None
+
+
+def parse_config(content: bytes, config_type: type[C], path: Path) -> C:
+    """`load_config` of bytes that were read already; `path` is what a problem names."""
+    try:
+        raw = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         twice = "declare" in str(error) or "overwrite" in str(error)
         hint = "; that section is in the file already: put the line below it" if twice else ""

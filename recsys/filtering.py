@@ -49,6 +49,11 @@ class FilterConfig(Config):
     only: tuple[str, ...] = ()
     fail_open: tuple[UserRule, ...] = ("blocked", "seen")
 
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Every filter expression in it, for checking."""
+        return (*((self.out_of_stock,) if self.out_of_stock else ()), *self.never, *self.only)
+
 
 def _none64() -> NDArray[np.uint64]:
     return np.empty(0, np.uint64)

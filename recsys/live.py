@@ -21,6 +21,7 @@ from recsys.dataset import Modality
 from recsys.errors import ArtifactError
 from recsys.events import hash64
 from recsys.expressions.overlay import ChangedRow, Overlay
+from recsys.features.diversity import UNIT, side_by_side
 from recsys.ports import ItemEncoder, ItemIndex, LiveItem
 from recsys.quarantine import RowRefused
 from recsys.release import LoadedRelease
@@ -45,6 +46,7 @@ class CatalogView:
         live_row_of: their rows by id, without those of deleted items.
         live_vectors: float32 [M, D], from the item tower without an id.
         live_content: modality → (float32 [M, D_m], bool [M] present).
+        live_diversity: int8 [M, K], their compact content vectors (`recsys.features.diversity`).
         unplaced_ids: items that the item tower failed on: they have a vector of zeros.
     """
 
@@ -60,6 +62,7 @@ class CatalogView:
     live_row_of: Mapping[str, int]
     live_vectors: NDArray[np.float32]
     live_content: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
+    live_diversity: NDArray[np.int8]
     unplaced_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -134,17 +137,30 @@ class CatalogView:
         Each row with content has length 1, so that the inner product of two items with the same modalities is the mean
         of their cosines; a modality that neither has does not count, and one that only one has counts as unlike.
         """
-        modalities = self.release.modalities
-        n_present = np.zeros(len(rows), dtype=np.float32)
-        side_by_side = np.empty((len(rows), sum(each.vectors.shape[1] for each in modalities)), dtype=np.float32)
-        first = 0
-        for modality in modalities:
-            vectors, here = self.content(modality.name, rows)
-            side_by_side[:, first : first + vectors.shape[1]] = np.where(here[:, None], vectors, np.float32(0))
-            n_present += here
-            first += vectors.shape[1]
-        side_by_side /= np.sqrt(np.maximum(n_present, 1))[:, None]
-        return side_by_side, n_present > 0
+        return side_by_side([self.content(each.name, rows) for each in self.release.modalities], len(rows))
+
+    def diversity(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [len(rows), K]: compact content vectors, of length 1 (within 3 %) or 0 where there is no content.
+
+        Their inner products stand for those of `all_content`, at a small part of the cost.
+        """
+        vectors = self.release.diversity.vectors
+        if self.live_ids and len(rows) and rows.max() >= len(vectors):
+            vectors = _gather(vectors, self.live_diversity, rows)
+        else:
+            vectors = vectors.take(rows, axis=0)
+        return vectors * np.float32(1 / UNIT)
+
+    def kinds(self, column: str, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """int32 [len(rows), G]: codes of what the items have in `categories`, a field or `attributes.NAME`, -1 where
+        an item has fewer. Equal values have equal codes; G is as many as one of the release's items has."""
+        release_kinds = self.release.kinds
+        codes = release_kinds.of_rows(column, np.minimum(rows, self.release.n_items - 1))
+        if self.live_items:
+            for at, row in enumerate(rows.tolist()):
+                if row >= self.release.n_items or self.item_id(row) in self.live_items:
+                    codes[at] = release_kinds.of_fields(column, self.fields(row))
+        return codes
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """The catalogue fields of an item: the release's, and over them what was upserted."""
@@ -178,17 +194,23 @@ def updated(view: CatalogView, version: int, changes: Sequence[LiveItem]) -> Cat
     changed = {item.item_id: item for item in changes}
     again = changed.keys() | set(view.unplaced_ids)
     placed = {item_id: view.live_vectors[at] for at, item_id in enumerate(view.live_ids) if item_id not in again}
-    return _view(view.release, {**view.live_items, **changed}, version, placed)
+    compacted = {item_id: view.live_diversity[at] for at, item_id in enumerate(view.live_ids) if item_id not in changed}
+    return _view(view.release, {**view.live_items, **changed}, version, placed, compacted)
 
 
 def _view(
-    release: LoadedRelease, by_id: Mapping[str, LiveItem], version: int, placed: Mapping[str, NDArray[np.float32]]
+    release: LoadedRelease,
+    by_id: Mapping[str, LiveItem],
+    version: int,
+    placed: Mapping[str, NDArray[np.float32]],
+    compacted: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> CatalogView:
     # In order of their first write, deleted ones too: a row once given stays, so that histories in rows stay right.
     newcomers = [item for item in by_id.values() if item.item_id not in release.vocabulary]
     live_row_of = {item.item_id: release.n_items + at for at, item in enumerate(newcomers)}
     hidden, from_ms, until_ms = _availability(release, by_id, live_row_of)
     live_vectors, unplaced_ids = _tower_vectors(release, newcomers, placed)
+    live_content = {modality.name: _content(modality, newcomers) for modality in release.modalities}
     new_hashes = np.fromiter((hash64(item.item_id) for item in newcomers), np.uint64, count=len(newcomers))
     return CatalogView(
         release=release,
@@ -202,7 +224,8 @@ def _view(
         live_ids=tuple(live_row_of),
         live_row_of={item.item_id: live_row_of[item.item_id] for item in newcomers if not item.deleted},
         live_vectors=live_vectors,
-        live_content={modality.name: _content(modality, newcomers) for modality in release.modalities},
+        live_content=live_content,
+        live_diversity=_live_diversity(release, live_content, newcomers, compacted or {}),
         unplaced_ids=unplaced_ids,
     )
 
@@ -270,6 +293,25 @@ def _content(modality: Modality, newcomers: Sequence[LiveItem]) -> tuple[NDArray
         if vector is not None:
             vectors[at], present[at] = vector, True
     return vectors, present
+
+
+def _live_diversity(
+    release: LoadedRelease,
+    live_content: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    newcomers: Sequence[LiveItem],
+    compacted: Mapping[str, NDArray[np.int8]],
+) -> NDArray[np.int8]:
+    """int8 [M, K]; `compacted` are those that are known."""
+    if not newcomers:
+        return np.empty((0, 0), np.int8)
+    vectors = np.empty((len(newcomers), release.diversity.vectors.shape[1]), dtype=np.int8)
+    is_known = np.array([item.item_id in compacted for item in newcomers], dtype=np.bool_)
+    for at in np.flatnonzero(is_known).tolist():
+        vectors[at] = compacted[newcomers[at].item_id]
+    others = np.flatnonzero(~is_known)
+    parts = [(content[others], present[others]) for content, present in live_content.values()]
+    vectors[others] = release.diversity.of(side_by_side(parts, len(others))[0])
+    return vectors
 
 
 def _usable(item: LiveItem, modality: Modality) -> NDArray[np.float32] | None:

@@ -317,6 +317,33 @@ class ItemEncoder(Protocol):
         ...
 
 
+class Ranker(Protocol):
+    """The learned ranker at request time: what people would do with each candidate, as calibrated probabilities."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns it reads, in order, of `recsys.features.rank_features`."""
+        ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The probabilities it gives, such as `p_click`."""
+        ...
+
+    @property
+    def query_dim(self) -> int:
+        """Width of the query vector that it reads too; 0 where it reads none."""
+        ...
+
+    def predict(
+        self, features: NDArray[np.float32], query: NDArray[np.float32] | None = None
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Features float32 [C, F] (and the query vector float32 [Q], None = zeros) to float32 [C] for each output.
+
+        Raises ArtifactError when it fails, or gives what is no number."""
+        ...
+
+
 class ContentEncoder(Protocol):
     """Pictures, words and sounds to vectors, at request time (no torch)."""
 
@@ -380,11 +407,13 @@ class RankFeatures:
         similarity: the query vector's product with the item vector: a logit.
         transition: `recsys.features.transitions.Neighbours.score` of the history.
         log_popularity: log(1 + interactions).
+        is_new: 1 for an item that came after the release, else 0; None = none did (training).
     """
 
     similarity: NDArray[np.float32]
     transition: NDArray[np.float32]
     log_popularity: NDArray[np.float32]
+    is_new: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ def rank_items(
         rows = rows[allowed(gate, rows, config.filter, trace.dropped)]
         stage.out(rows)
     sources = np.full(len(rows), bit_of("given"), np.int64)
-    ranked_candidates = rank(known, compared(rows, sources, query_vector, catalog), catalog, trace)
+    candidates = compared(rows, sources, query_vector, catalog)
+    ranked_candidates = rank(known, query_vector, candidates, catalog, config.rank, around, budget, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(rows))))
     return expose(query, known, chosen, gate, store, config, around, trace)
 

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from recsys.config import Config
+from recsys.features.rank_features import rank_feature_matrix, weighted_value
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RankFeatures
@@ -34,10 +37,37 @@ SOURCE_SAYS = {
 }
 
 
+class RankConfig(Config):
+    """How probabilities become one value, where the release carries a learned ranker; else its blend is the value.
+
+    Attributes:
+        value: what each of the ranker's probabilities is worth: `{ p_click = 1.0, p_buy = 5.0 }`; their weighted sum
+            is the value. Empty = each counts once.
+    """
+
+    value: dict[str, float] = Field(default_factory=dict)
+
+
 def rank_features(history: History, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
     """The features of each candidate, arrays float32 [C]; an item that came after the release follows nothing yet."""
-    transition = history.votes.score(candidates.item_rows)
-    return RankFeatures(candidates.similarity, transition, catalog.log_popularity[candidates.item_rows])
+    rows = candidates.item_rows
+    is_new = (rows >= catalog.release.n_items).astype(np.float32) if catalog.live_ids else None
+    return RankFeatures(candidates.similarity, history.votes.score(rows), catalog.log_popularity[rows], is_new)
+
+
+def learned_value(
+    features: RankFeatures, query_vector: Floats | None, catalog: CatalogView, config: RankConfig
+) -> Floats | None:
+    """float32 [C], the value by the release's ranker; None where it carries none and the blend is the value.
+
+    Raises:
+        ArtifactError: the ranker failed, or gave what is no number.
+    """
+    ranker = catalog.release.ranker
+    if ranker is None:
+        return None
+    matrix = rank_feature_matrix(features, ranker.feature_names)
+    return weighted_value(ranker.predict(matrix, query_vector if ranker.query_dim else None), config.value)
 
 
 def value_parts(history: History, candidates: Candidates, catalog: CatalogView) -> list[dict[str, float]]:

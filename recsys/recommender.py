@@ -15,12 +15,14 @@ from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
 from recsys.events import Exposure, hash64
+from recsys.expressions.evaluation import matches
+from recsys.expressions.parsing import parse
 from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed, forbidden_by, matching_of, unfiltered
 from recsys.history import Histories, History, NoCache, history_rows, joined
 from recsys.live import CatalogView
-from recsys.ports import PackedState, RequestStore, UserState
-from recsys.ranking import rank_features, reasons_of, value_parts
-from recsys.reranking import RerankConfig, mmr
+from recsys.ports import PackedState, RankFeatures, RequestStore, UserState
+from recsys.ranking import RankConfig, learned_value, rank_features, reasons_of, value_parts
+from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
 from recsys.retrieval import Asked, RetrievalConfig, bit_of, found_by_all, merge, nearest_to, source_of
 from recsys.retrieval.sources import NO_FLOATS, NO_ROWS, AlwaysOn
 from recsys.times import to_ms
@@ -44,6 +46,7 @@ class RecommenderConfig(Config):
 
     retrieval: RetrievalConfig = RetrievalConfig()
     filter: FilterConfig = FilterConfig()
+    rank: RankConfig = RankConfig()
     rerank: RerankConfig = RerankConfig()
     log_exposures: bool = True
 
@@ -55,13 +58,14 @@ class Surroundings:
     Attributes:
         histories: kept between requests, by the version of the user's state and the release.
         trending: int64, rows of what is taken most just now, best first.
-        index_guard: says whether the index is worth asking, and learns whether it answered.
+        index_guard, ranker_guard: say whether index and ranker are worth asking, and learn whether they answered.
         latest: the catalogue as it is when the slate leaves, which the last gate judges by; None = as it was.
     """
 
     histories: Histories = field(default_factory=NoCache)
     trending: Rows = field(default_factory=lambda: NO_ROWS)
     index_guard: AlwaysOn = field(default_factory=AlwaysOn)
+    ranker_guard: AlwaysOn = field(default_factory=AlwaysOn)
     latest: Callable[[], CatalogView | None] = lambda: None
 
 
@@ -104,7 +108,7 @@ def recommend(
     gate = gate_of(query, known, catalog, config.filter)
     candidates = retrieve(query, known, query_vector, gate, config, around, budget, trace)
     kept_candidates = filter_candidates(query, query_vector, candidates, gate, config.filter, trace)
-    ranked_candidates = rank(known, kept_candidates, catalog, trace)
+    ranked_candidates = rank(known, query_vector, kept_candidates, catalog, config.rank, around, budget, trace)
     chosen = choose(query, ranked_candidates, catalog, config.rerank, budget, trace)
     return expose(query, known, chosen, gate, store, config, around, trace)
 
@@ -233,7 +237,9 @@ def retrieve(
             query_vector,
             overshoot=min(dropped_soon, config.retrieval.max_seen_overshoot),
             matching=gate.matching,
+            pinned=_pinned(config.rerank, gate.catalog),
             trending=around.trending,
+            explores=config.rerank.exploration.explore_share > 0,
             seed=query.seed,
         )
         nearest = nearest_to(asked, config.retrieval.ann + asked.overshoot, around.index_guard, budget)
@@ -242,6 +248,11 @@ def retrieve(
         candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
         stage.out(candidates)
         return candidates
+
+
+def _pinned(config: RerankConfig, catalog: CatalogView) -> Rows:
+    pins = config.rules.pins
+    return np.array(list(pinned_rows(pins, catalog.row)), dtype=np.int64) if pins else NO_ROWS
 
 
 def compared(
@@ -304,13 +315,49 @@ def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, 
     return found[:n_missing]
 
 
-def rank(known: Known, candidates: Candidates, catalog: CatalogView, trace: Trace) -> Candidates:
-    """The candidates with their value, best first."""
+def rank(
+    known: Known,
+    query_vector: Floats | None,
+    candidates: Candidates,
+    catalog: CatalogView,
+    config: RankConfig,
+    around: Surroundings,
+    budget: Budget,
+    trace: Trace,
+) -> Candidates:
+    """The candidates with their value, best first: by the release's ranker where it has one, else by its blend."""
     with trace.stage("rank", len(candidates)) as stage:
-        value = catalog.release.schema.blend.value(rank_features(known.history, candidates, catalog))
+        features = rank_features(known.history, candidates, catalog)
+        value = None
+        if catalog.release.ranker is not None:
+            value, stage.fallback = _learned(features, query_vector, catalog, config, around, budget)
+        if value is None:
+            value = catalog.release.schema.blend.value(features)
         ranked_candidates = candidates.ranked(value)
         stage.out(ranked_candidates)
         return ranked_candidates
+
+
+def _learned(
+    features: RankFeatures,
+    query_vector: Floats | None,
+    catalog: CatalogView,
+    config: RankConfig,
+    around: Surroundings,
+    budget: Budget,
+) -> tuple[Floats | None, str]:
+    """The ranker's value, or None and why: the blend then ranks."""
+    if not around.ranker_guard.works():
+        return None, "ranker_broken"
+    if not budget.affords("rank"):
+        return None, "no_time"
+    try:
+        value = learned_value(features, query_vector, catalog, config)
+    except ArtifactError:
+        around.ranker_guard.note(False)
+        return None, "ranker_failed"
+    around.ranker_guard.note(True)
+    return value, ""
 
 
 def choose(
@@ -321,13 +368,28 @@ def choose(
     budget: Budget,
     trace: Trace,
 ) -> Candidates:
-    """The slate's items in order: value against likeness to those already chosen."""
+    """The slate's items in order: value against likeness to those already chosen, a surface's rules, exploration."""
     with trace.stage("choose", len(ranked_candidates)) as stage:
-        window = ranked_candidates.take(np.arange(min(len(ranked_candidates), max(query.limit, config.window))))
-        vectors, present = catalog.all_content(window.item_rows)
-        chosen = window.take(mmr(window.value, vectors, present, query.limit, config.diversity))
-        stage.out(chosen)
-        return chosen
+        rows, exploring = ranked_candidates.item_rows, config.exploration.explore_share > 0
+        given = SlateInput(
+            rows,
+            ranked_candidates.value,
+            query.limit,
+            catalog.diversity,
+            matches=lambda when, some: matches(parse(when), catalog, some),
+            groups_of=catalog.kinds,
+            pins=pinned_rows(config.rules.pins, catalog.row) if config.rules.pins else {},
+            is_cold=catalog.log_popularity[rows] == 0 if exploring else None,
+            seed=query.seed,
+            explain=query.explain,
+        )
+        if not budget.affords("choose"):
+            stage.fallback, config = "no_time", config.model_copy(update={"diversity": 0.0})
+        chosen = choose_slate(given, config)
+        trace.notes = [(note, int(rows[note.at])) for note in chosen.notes]
+        stage.n_out = len(chosen.at)
+        slate = ranked_candidates.take(chosen.at)
+        return replace(slate, value=chosen.value, boost=chosen.boost, propensity=chosen.propensity)
 
 
 def expose(
@@ -386,6 +448,7 @@ def _slate_items(
     reasons = say(known.history, chosen.item_rows, sources, catalog)
     parts = value_parts(known.history, chosen, catalog) if query.explain else [{}] * len(chosen)
     rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
+    propensities = [1.0] * len(rows) if chosen.propensity is None else chosen.propensity.tolist()
     return tuple(
         SlateItem(
             catalog.item_id(rows[position]),
@@ -393,7 +456,8 @@ def _slate_items(
             sources[position],
             reasons[position],
             position,
-            parts=parts[position],
+            propensities[position],
+            parts[position],
         )
         for position in range(len(rows))
     )

@@ -20,10 +20,12 @@ from recsys.events import hash64
 from recsys.expressions.columns import ItemColumns
 from recsys.features.blend import Blend
 from recsys.features.category_lists import CategoryLists
+from recsys.features.diversity import Diversity, diversity_of
+from recsys.features.kinds import Kinds
 from recsys.features.transitions import Neighbours
 from recsys.item_template import FIRST_TEMPLATE
 from recsys.manifest import ReleaseManifest
-from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder
+from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker
 from recsys.vocabulary import Vocabulary
 
 
@@ -41,6 +43,8 @@ class ServingSchema(Config):
         max_history: how many of the latest interactions the query tower reads.
         has_towers: False for a release built before any behaviour was there.
         text_template: how the items' texts were put together; new items are put into the same words.
+        ranker_features: columns that the ranker reads, in order (`recsys.features.rank_features`).
+        ranker_outputs: names of the probabilities it gives; both are empty in a release without a ranker.
     """
 
     vocabulary_checksum: str
@@ -54,6 +58,8 @@ class ServingSchema(Config):
     max_history: int
     has_towers: bool
     text_template: str = FIRST_TEMPLATE
+    ranker_features: tuple[str, ...] = ()
+    ranker_outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class LoadedRelease:
         query_encoder, item_encoder: None for a release without towers.
         content_encoder: pictures and words to vectors; None where the release carries no encoders.
         content_indexes: search over the content vectors, by modality.
+        ranker: probabilities of each candidate; None where the release ranks by its blend.
+        stored_diversity: compact content vectors as the release carries them; None in one that was built without.
     """
 
     manifest: ReleaseManifest
@@ -89,6 +97,18 @@ class LoadedRelease:
     item_encoder: ItemEncoder | None
     content_encoder: ContentEncoder | None
     content_indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
+    ranker: Ranker | None = None
+    stored_diversity: Diversity | None = None
+
+    @cached_property
+    def diversity(self) -> Diversity:
+        """What slates are compared by; computed once for a release that does not carry it."""
+        return self.stored_diversity or diversity_of(self.modalities, self.n_items)
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """Codes of what items have in common, for caps."""
+        return Kinds(self.items)
 
     @property
     def release_id(self) -> str:

@@ -9,6 +9,9 @@ item_counts.npy                 int64 [N], interactions in training
 index.faiss                     search over item_vectors
 query_tower.onnx, item_tower.onnx               absent before there is behaviour to train on
 encoders/...                    the content encoders with their tokenizer, absent where none was used
+diversity.npy, diversity_projection.npy         int8 [N, K], float32 [sum of D_m, K]: compact content vectors; absent
+                                                in older releases, which compute them once
+ranker.onnx                     the learned ranker, absent where the blend ranks
 profile_hashes.npy, profiles.npy                users who told something about themselves
 serving.json, acceptance.json
 """
@@ -29,9 +32,11 @@ from pydantic import ValidationError
 from recsys.catalog import ITEM_FIELDS
 from recsys.dataset import Modality
 from recsys.errors import CorruptArtifact, MissingArtifact, SpaceMismatch
+from recsys.features.diversity import Diversity
+from recsys.features.rank_features import require_known_features, require_outputs
 from recsys.features.transitions import Neighbours
 from recsys.manifest import ReleaseManifest
-from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, ReleaseFiles
+from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker, ReleaseFiles
 from recsys.release import LoadedRelease, ServingSchema
 from recsys.vocabulary import Vocabulary
 
@@ -45,12 +50,14 @@ class Adapters:
     Attributes:
         open_index: (index file, item vectors float32 [N, D]) → index.
         open_content_encoder: (file name under `encoders/` → path) → encoder.
+        open_ranker: None ranks by the blend, whatever the release carries.
     """
 
     open_index: Callable[[Path, NDArray[np.float32]], ItemIndex]
     open_query_tower: Callable[[Path], QueryEncoder]
     open_item_tower: Callable[[Path], ItemEncoder]
     open_content_encoder: Callable[[Mapping[str, Path]], ContentEncoder]
+    open_ranker: Callable[[Path], Ranker] | None = None
 
 
 def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> LoadedRelease:
@@ -99,6 +106,8 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
             for each in modalities
             if (file := f"content_{each.name}.faiss") in paths
         },
+        ranker=_ranker(paths, schema, adapters),
+        stored_diversity=_diversity(paths),
     )
     require_one_release(release)
     return release
@@ -122,6 +131,10 @@ def require_one_release(release: LoadedRelease) -> None:
         index = release.content_indexes.get(modality.name)
         fits[f"content_{modality.name}.faiss"] = index is None or index.n_items == n
         fits[f"content_{modality.name}.npy"] = modality.vectors.shape == (n, width) and modality.present.shape == (n,)
+    if release.stored_diversity is not None:
+        fits |= _diversity_fits(release.stored_diversity, n, sum(each.vectors.shape[1] for each in release.modalities))
+    if release.ranker is not None:
+        fits["ranker.onnx"] = release.ranker.query_dim in (0, dim)
     odd = ", ".join(name for name, is_so in fits.items() if not is_so)
     if odd:
         raise CorruptArtifact(
@@ -134,6 +147,51 @@ def require_one_release(release: LoadedRelease) -> None:
                 f"release {release.release_id[:12]}: its {modality.name} encoder and its {modality.name} vectors live "
                 "in two embedding spaces; build it again"
             )
+
+
+def require_value(release: LoadedRelease, weights: Mapping[str, float]) -> None:
+    """That the value formula asks for nothing that the release's ranker does not give.
+
+    Raises:
+        ArtifactError: it does; the message lists what there is. A release without a ranker is valued by its blend.
+    """
+    if release.ranker is not None:
+        require_outputs(weights, release.ranker.output_names, f"the ranker of release {release.release_id[:12]}")
+
+
+def _diversity_fits(diversity: Diversity, n_items: int, content_width: int) -> dict[str, bool]:
+    vectors, projection = diversity.vectors, diversity.projection
+    width = projection.shape[-1] if projection.ndim else -1
+    return {
+        "diversity.npy": vectors.shape == (n_items, width) and vectors.dtype == np.int8,
+        "diversity_projection.npy": projection.shape == (content_width, width) and projection.dtype == np.float32,
+    }
+
+
+def _diversity(paths: Mapping[str, Path]) -> Diversity | None:
+    """None where the release has neither file; raises MissingArtifact where it has one of them."""
+    if not {"diversity.npy", "diversity_projection.npy"} & paths.keys():
+        return None
+    # Plain arrays over the mapped files: numpy's memmap class makes each gather several times as slow.
+    vectors, projection = (_array(paths, f"{name}.npy") for name in ("diversity", "diversity_projection"))
+    return Diversity(vectors.view(np.ndarray), projection.view(np.ndarray))
+
+
+def _ranker(paths: Mapping[str, Path], schema: ServingSchema, adapters: Adapters) -> Ranker | None:
+    """Raises MissingArtifact or CorruptArtifact where `serving.json` and the file do not say the same."""
+    if bool(schema.ranker_outputs) != ("ranker.onnx" in paths):
+        if schema.ranker_outputs:
+            raise MissingArtifact("the release has no ranker.onnx; run `recsys release build` again")
+        raise CorruptArtifact("serving.json knows nothing of ranker.onnx; run `recsys release build` again")
+    if not schema.ranker_outputs or adapters.open_ranker is None:
+        return None
+    ranker = adapters.open_ranker(paths["ranker.onnx"])
+    if ranker.feature_names != schema.ranker_features or ranker.output_names != schema.ranker_outputs:
+        raise CorruptArtifact(
+            "ranker.onnx reads or gives other than serving.json says; run `recsys release build` again"
+        )
+    require_known_features(ranker.feature_names)
+    return ranker
 
 
 def _schema(path: Path) -> ServingSchema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sized
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
@@ -51,13 +52,15 @@ class Trace:
     Attributes:
         stages: those that are done.
         dropped: candidates that each rule of the gate dropped, by its name; a rule that dropped none is left out.
+        notes: what rules, diversity and exploration did to which item row.
     """
 
-    __slots__ = ("dropped", "stages")
+    __slots__ = ("dropped", "notes", "stages")
 
     def __init__(self) -> None:
         self.stages: list[StageTrace] = []
         self.dropped: dict[str, int] = {}
+        self.notes: list[tuple[Any, int]] = []
 
     def stage(self, name: str, n_in: int) -> OpenStage:
         return OpenStage(self.stages, name, n_in)

@@ -70,20 +70,31 @@ class Candidates:
         item_rows: int64 [C], no row twice.
         similarity: float32 [C], inner product of query and item vector (0 where the query has no vector).
         sources: int64 [C], bit set of the sources that brought it (see `recsys.retrieval.SOURCES`).
-        value: float32 [C], what ranking gives; NaN before it. The larger the better.
+        value: float32 [C], what ranking gives, and boosts; NaN before it. The larger the better.
+        boost: float32 [C], what of the value a surface's rules gave; None = nothing to any.
+        propensity: float32 [C], how likely each was to stand where it stands; None = certain.
     """
 
     item_rows: NDArray[np.int64]
     similarity: NDArray[np.float32]
     sources: NDArray[np.int64]
     value: NDArray[np.float32]
+    boost: NDArray[np.float32] | None = None
+    propensity: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.item_rows)
 
     def take(self, index: NDArray[Any]) -> Candidates:
         """The candidates at `index` (positions or a bool mask), in that order."""
-        return Candidates(self.item_rows[index], self.similarity[index], self.sources[index], self.value[index])
+        return Candidates(
+            self.item_rows[index],
+            self.similarity[index],
+            self.sources[index],
+            self.value[index],
+            None if self.boost is None else self.boost[index],
+            None if self.propensity is None else self.propensity[index],
+        )
 
     def ranked(self, value: NDArray[np.float32]) -> Candidates:
         """With these values, best first; ties keep their order."""
@@ -92,7 +103,7 @@ class Candidates:
         return valued.take(best_first)
 
     def joined(self, more: Candidates) -> Candidates:
-        """These, then the others; the others must be rows that are not here."""
+        """These, then the others; the others must be rows that are not here. Neither is boosted or chosen yet."""
         return Candidates(
             np.concatenate([self.item_rows, more.item_rows]),
             np.concatenate([self.similarity, more.similarity]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.catalog import DataConfig
 from recsys.config import Config, load_config
@@ -24,6 +24,7 @@ from recsys.models.config import ModelConfig, TrainingConfig
 from recsys.recommender import RecommenderConfig
 from recsys.serving_config import ServingConfig
 from recsys.sources_config import SourcesConfig
+from recsys.surfaces import SurfaceConfig, SurfaceName, Surfaces
 
 CONFIG_NAME = "recsys.toml"
 
@@ -103,7 +104,11 @@ class RefreshConfig(Config):
 
 
 class WorkspaceConfig(Config):
-    """All of `recsys.toml`."""
+    """All of `recsys.toml`.
+
+    Attributes:
+        surfaces: the places of a shop that show slates, by the name that a request gives as `surface`.
+    """
 
     data: DataConfig = DataConfig()
     sources: SourcesConfig = SourcesConfig()
@@ -113,9 +118,15 @@ class WorkspaceConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     recommender: RecommenderConfig = RecommenderConfig()
+    surfaces: dict[SurfaceName, SurfaceConfig] = Field(default_factory=dict)
     gate: GateConfig = GateConfig()
     refresh: RefreshConfig = RefreshConfig()
     serving: ServingConfig = ServingConfig()
+
+    @model_validator(mode="after")
+    def _has_surfaces_that_resolve(self) -> WorkspaceConfig:
+        Surfaces.of(self.recommender, self.surfaces)
+        return self
 
 
 @dataclass(frozen=True)

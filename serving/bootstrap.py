@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from embeddings.content_encoder import OnnxContentEncoder
 from recsys.index.files import open_index
+from recsys.inference.ranker import OnnxRanker
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.ports import ReleaseStore, Store
 from recsys.release import LoadedRelease
@@ -29,6 +30,7 @@ ADAPTERS = Adapters(
     open_query_tower=OnnxQueryTower,
     open_item_tower=OnnxItemTower,
     open_content_encoder=OnnxContentEncoder.open,
+    open_ranker=OnnxRanker,
 )
 
 

@@ -6,12 +6,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
 from jobs.init import described, init_workspace, render_config
 from recsys.config import load_config
+from recsys.surfaces import SurfaceConfig
 from recsys.workspace import CONFIG_NAME, Workspace, WorkspaceConfig
 
 
@@ -27,8 +29,13 @@ def settings_of(config_type: type[BaseModel]) -> list[str]:
     return [
         name
         for name, field in config_type.model_fields.items()
-        if getattr(field.annotation, "__name__", None) not in nested
+        if getattr(field.annotation, "__name__", None) not in nested and not is_section_of_sections(field.annotation)
     ]
+
+
+def is_section_of_sections(annotation: object) -> bool:
+    last = (get_args(annotation) or (None,))[-1]
+    return isinstance(last, type) and issubclass(last, BaseModel) and get_origin(annotation) is dict
 
 
 def uncommented(text: str) -> str:
@@ -57,7 +64,19 @@ def test_every_section_stands_in_the_file() -> None:
     assert set(sections["serving"]) == {"limits", "cache", "traces", "tracing"}
 
 
-@pytest.mark.parametrize("config_type", list(config_classes(WorkspaceConfig))[1:], ids=lambda each: each.__name__)
+def test_the_commented_example_of_a_surface_holds_every_setting_and_is_valid(tmp_path: Path) -> None:
+    with_example = re.sub(r"^# (?=\[surfaces\.|\w+ = )", "", render_config(), flags=re.MULTILINE)
+    (tmp_path / CONFIG_NAME).write_text(with_example, encoding="utf-8")
+    config = load_config(tmp_path / CONFIG_NAME, WorkspaceConfig)
+    assert list(config.surfaces) == ["home"]
+    assert config.surfaces["home"].model_fields_set == set(SurfaceConfig.model_fields)
+    assert config.model_copy(update={"surfaces": {}}) == WorkspaceConfig()
+
+
+SECTIONS = [*list(config_classes(WorkspaceConfig))[1:], SurfaceConfig]
+
+
+@pytest.mark.parametrize("config_type", SECTIONS, ids=lambda each: each.__name__)
 def test_every_setting_is_described(config_type: type[BaseModel]) -> None:
     says = described(config_type)
     assert [name for name in settings_of(config_type) if not says.get(name)] == []

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from recsys.reranking import RerankConfig, diversify, mmr
+from recsys.reranking.mmr import contenders, fill, worth_of
 
 EAST, NORTH, NEARLY_EAST = [1.0, 0.0], [0.0, 1.0], [0.8, 0.6]
 
@@ -139,3 +140,42 @@ def test_the_config_refuses_a_weight_outside_zero_to_one():
     for diversity in (-0.1, 1.1):
         with pytest.raises(ValidationError):
             RerankConfig(diversity=diversity)
+
+
+@settings(deadline=None)
+@given(worlds(), st.integers(1, 20), st.sampled_from([0.05, 0.1, 0.3, 0.9]))
+def test_who_cannot_come_into_the_slate_need_not_be_looked_at(world, limit, weight):
+    value, vectors, _ = world
+    value = -np.sort(-value)
+    n_places = min(limit, len(value))
+    if not n_places:
+        return
+    rounded = np.rint(vectors * 127).astype(np.int8) * np.float32(1 / 127)
+    worth = worth_of(value, weight)
+    near = contenders(worth, n_places, weight)
+    assert n_places <= near <= len(value)
+    whole = fill(worth, rounded, n_places, weight)
+    assert fill(worth[:near], rounded[:near], n_places, weight).tolist() == whole.tolist()
+
+
+def test_a_small_weight_leaves_few_contenders_and_a_large_one_all():
+    value = np.linspace(1, 0, 200).astype(np.float32)
+    # the 10-90 % spread is from place 19 to 180: neighbours lie .9 / 161 of worth apart, and a repetition costs .107
+    assert contenders(worth_of(value, 0.1), 20, 0.1) == 20 + int(0.1 * 1.07 / (0.9 / 161))
+    assert contenders(worth_of(value, 0.9), 20, 0.9) == 200
+
+
+@pytest.mark.parametrize("n_candidates", [30, 128, 129, 300])
+def test_many_and_few_candidates_are_chosen_among_alike(n_candidates):
+    """Up to 128 by one matrix of all cosines, beyond it by one row a place."""
+    rng = np.random.default_rng(n_candidates)
+    vectors = rng.standard_normal((n_candidates, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    value = -np.sort(-rng.standard_normal(n_candidates)).astype(np.float32)
+    worth = worth_of(value, 0.5)
+    taken: list[int] = []
+    for _ in range(20):
+        alike = np.maximum(vectors @ vectors[taken].T, 0).max(axis=1, initial=0)
+        score = np.where(np.isin(np.arange(n_candidates), taken), -np.inf, worth - 0.5 * alike)
+        taken.append(int(score.argmax()))
+    assert fill(worth, vectors, 20, 0.5).tolist() == taken
