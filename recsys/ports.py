@@ -47,6 +47,11 @@ class UserState:
     served: NDArray[np.uint64] = field(default_factory=_no_hashes)
     served_at_ms: NDArray[np.int64] = field(default_factory=_no_times)
 
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        return 200 + 150 * len(self.history) + 8 * (len(self.seen) + len(self.blocked)) + 16 * len(self.served)
+
     def unpack(self) -> UserState:
         """Itself: a state that is unpacked already is a `PackedState` too."""
         return self
@@ -68,6 +73,11 @@ class PackedState(Protocol):
     @property
     def served_at_ms(self) -> NDArray[np.int64]:
         """`UserState.served_at_ms`, without unpacking the rest."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
         ...
 
     def unpack(self) -> UserState:

@@ -35,9 +35,11 @@ class LimitsConfig(Config):
         max_events: events in one batch.
         max_events_bytes: body of one batch.
         max_item_bytes: body of one item upsert, its picture in base64 included.
+        max_items: lines of one batch of items.
+        max_items_bytes: body of one batch of items.
         max_image_bytes: a picture's file, decoded from base64.
         max_limit: items in one slate.
-        max_concurrent: requests in work or waiting; one more is answered with 429.
+        max_concurrent: requests of one worker in work or waiting; one more is answered with 429 at once.
         max_concurrent_items: the same for item upserts, which wait for an encoder.
     """
 
@@ -47,9 +49,11 @@ class LimitsConfig(Config):
     max_events: int = Field(default=1000, ge=1)
     max_events_bytes: int = Field(default=MIB, ge=1024)
     max_item_bytes: int = Field(default=8 * MIB, ge=1024)
+    max_items: int = Field(default=1000, ge=1)
+    max_items_bytes: int = Field(default=32 * MIB, ge=1024)
     max_image_bytes: int = Field(default=5 * MIB, ge=1024)
     max_limit: int = Field(default=500, ge=1, le=500)
-    max_concurrent: int = Field(default=128, ge=1)
+    max_concurrent: int = Field(default=64, ge=1)
     max_concurrent_items: int = Field(default=16, ge=1)
 
 
@@ -57,15 +61,30 @@ class CacheConfig(Config):
     """The `[serving.cache]` section. Caches hold copies only: dropping one loses nothing; 0 switches it off.
 
     Attributes:
-        query_vectors: vectors of the query tower, by the exact history that went in.
+        histories_mib: users' histories in rows with their query vectors, by the version of the user's state and the
+            release: an event makes another version, so a hit is never old.
         content_vectors: text and image vectors of upserted items, by content.
-        user_state_entries: the last known states of users, in history items and seen marks all users together;
-            used only while the store does not answer.
+        user_states_mib: the last known states of users, used only while the store does not answer.
     """
 
-    query_vectors: int = Field(default=20_000, ge=0)
+    histories_mib: float = Field(default=128, ge=0)
     content_vectors: int = Field(default=4_096, ge=0)
-    user_state_entries: int = Field(default=500_000, ge=0)
+    user_states_mib: float = Field(default=64, ge=0)
+
+
+class BudgetsConfig(Config):
+    """The `[serving.budgets]` section: how long an answer may take. A stage that would overrun is left out, and named
+    in `degraded`.
+
+    Attributes:
+        recommendations_ms: recommendations, similar items, ranking, lists.
+        search_ms: search and refine, which wait for an encoder.
+        explain_ms: recommendations with `explain`, which run the towers several times.
+    """
+
+    recommendations_ms: float = Field(default=50.0, gt=0)
+    search_ms: float = Field(default=250.0, gt=0)
+    explain_ms: float = Field(default=1000.0, gt=0)
 
 
 class TracesConfig(Config):
@@ -167,6 +186,7 @@ class ServingConfig(Config):
     access_log: bool = False
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
     traces: TracesConfig = TracesConfig()
     tracing: TracingConfig = TracingConfig()
 

@@ -22,19 +22,24 @@ from serving.cors import Cors
 from serving.envelope import ROUTE, Envelope, Observers, Rules
 from serving.operations import API_VERSION, TITLE, Endpoint, Operation, openapi_document
 from serving.rate_limits import RateLimits
-from serving.routes import events, health, items, recommendations, similar, traces
+from serving.routes import events, health, items, lists, ranking, recommendations, search, similar, traces, users
 from serving.scopes import NeededScopes
 from serving.service import Service
 from serving.settings import Settings, settings_here
 from serving.telemetry import FLUSH_EVERY_S, Telemetry, log_to_stderr
 from serving.trace_peers import TracePeers, answering_peers
 from serving.tracing import Tracing, open_tracing
+from serving.work import Admission
 
 OPERATIONS = (
     recommendations.OPERATION,
+    ranking.OPERATION,
     *similar.OPERATIONS,
+    *search.OPERATIONS,
+    *lists.OPERATIONS,
     events.OPERATION,
-    items.OPERATION,
+    *items.OPERATIONS,
+    *users.OPERATIONS,
     *traces.OPERATIONS,
     *health.OPERATIONS,
 )
@@ -56,7 +61,7 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = open_service(settings, telemetry)
         try:
-            await asyncio.to_thread(service.releases.start)
+            await asyncio.to_thread(service.start)
             app.state.service = service
             async with _beside(service, settings, limits, tracing) as app.state.trace_peers:
                 yield
@@ -70,7 +75,10 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     access = Access(serving.all_keys, limits.buckets)
     cors = Cors(serving.cors_origins) if serving.cors_origins else None
     rules = Rules(access, NeededScopes(OPERATIONS), limits, cors)
-    app.add_middleware(Envelope, rules=rules, observers=Observers(telemetry, serving.access_log, tracing))
+    plain = {(each.method, each.path): each for each in OPERATIONS if "{" not in each.path}
+    admission = Admission(serving.limits.max_concurrent)
+    observers = Observers(telemetry, serving.access_log, tracing)
+    app.add_middleware(Envelope, rules=rules, observers=observers, plain=plain, admission=admission)
     app.openapi = api_document  # type: ignore[method-assign]
     return app
 

@@ -55,26 +55,29 @@ def of_bug() -> Response:
     return problem(500, "the service failed; the X-Request-Id of this reply finds the cause in its log")
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem+json reply."""
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestError)
+def reply_to(error: Exception) -> Response | None:
+    """The reply to an error that is not our bug; None for one that is."""
+    if isinstance(error, RequestError):
         return of_request_error(error)
-
-    async def store_down(request: Request, error: Exception) -> Response:
-        assert isinstance(error, StoreUnavailable)
+    if isinstance(error, StoreUnavailable):
         return of_store_error(error)
-
-    async def from_framework(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    if isinstance(error, HTTPException):
         details = {404: "there is nothing at this address; /openapi.json lists what there is"}
         details[405] = "this address does not take that method"
         return problem(error.status_code, details.get(error.status_code, error.detail), headers=error.headers)
+    return None
 
-    app.add_exception_handler(RequestError, refused)
-    app.add_exception_handler(StoreUnavailable, store_down)
-    app.add_exception_handler(HTTPException, from_framework)
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem+json reply."""
+
+    async def handled(request: Request, error: Exception) -> Response:
+        reply = reply_to(error)
+        assert reply is not None
+        return reply
+
+    for kind in (RequestError, StoreUnavailable, HTTPException):
+        app.add_exception_handler(kind, handled)
 
 
 def in_our_words(error: Exception) -> InvalidRequest:

@@ -157,6 +157,11 @@ class PackedUserState:
         """See the port."""
         return unpack_served(self._served)[1]
 
+    @property
+    def size_bytes(self) -> int:
+        """See the port."""
+        return 100 + len(self._state or b"") + len(self._served or b"")
+
     def unpack(self) -> UserState:
         """See the port. Raises StoreUnavailable: the value is not a state."""
         state = unpack_state(self._state)
