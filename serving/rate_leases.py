@@ -58,7 +58,7 @@ class RateLeases:
     def draw(self) -> bool:
         """One draw for all buckets that are in use; whether the shared buckets answered."""
         now = self._clock()
-        since_s = max(SOONEST_S, now - self._drawn_at)
+        since_s = min(DRAW_EVERY_S, max(SOONEST_S, now - self._drawn_at))
         self._drawn_at = now
         in_use = [bucket for bucket in self._buckets if not bucket.is_idle]
         draws = [_draw_of(bucket, since_s) for bucket in in_use]
