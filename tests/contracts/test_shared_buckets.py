@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,31 @@ def test_two_flooded_workers_keep_one_limit(opened: Open, workers: tuple[str, ..
     t = time.monotonic() - began
     assert sum(totals) <= rate * t + burst * (1 + CREDIT_SHARE) + len(workers)
     assert sum(totals) >= 0.7 * rate * seconds, "and the limit can be used up, by one worker too"
+
+
+@pytest.mark.slow
+def test_a_worker_goes_on_with_its_share_while_redis_is_gone_and_shares_again_after(tmp_path: Path) -> None:
+    with PrivateRedis(tmp_path) as server:
+        bucket = Bucket("shop", 100.0, 10, 2, time.monotonic())
+        leases = RateLeases([bucket], RedisBuckets(server.url, "a"))
+        leases.start()
+        server.stop()
+        assert passed_within(bucket, seconds=1.5) >= 20, "until it notices, credit; then 50 a second"
+        alone = passed_within(bucket, seconds=1.0)
+        assert 30 <= alone <= 50 * 1.2 + 5
+        server.start()
+        deadline = time.monotonic() + 10
+        while passed_within(bucket, seconds=0.5) < 40:  # 25 alone, 50 together
+            assert time.monotonic() < deadline
+        leases.stop()
+
+
+def passed_within(bucket: Bucket, seconds: float) -> int:
+    ends_at, passed = time.monotonic() + seconds, 0
+    while time.monotonic() < ends_at:
+        passed += bucket.take(time.monotonic()) == 0.0
+        time.sleep(0.002)
+    return passed
 
 
 def flooded(shared: SharedBuckets, rate: float, burst: int, n_workers: int) -> Callable[[], int]:
