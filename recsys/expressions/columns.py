@@ -131,4 +131,4 @@ def tags_of(field: Any, attribute: Any) -> list[Any] | None:
     """An item's tags from its field `tags` and `attributes.tags`, either of which may be None or no list."""
     if isinstance(field, list | tuple):
         return list(field)
-    return attribute if isinstance(attribute, list) else None
+    return list(attribute) if isinstance(attribute, list | tuple) else None

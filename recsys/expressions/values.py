@@ -56,8 +56,8 @@ class Dictionary:
         """bool [len(codes)], whose texts contain this one in either case; a code of -1 has none."""
         wanted, out = text.casefold(), np.zeros(len(self.texts) + 1, dtype=np.bool_)
         if len(codes) * READ_BY_ONE < len(self.texts):
-            for code in np.unique(codes[codes >= 0]).tolist():
-                out[code] = wanted in str(self.texts[code]).casefold()
+            read = np.unique(codes[codes >= 0])
+            out[read] = [wanted in text.casefold() for text in self.texts.take(read).to_pylist()]
         else:
             out[:-1] = np.asarray(pc.match_substring(self._folded, wanted))
         found: Mask = out[codes]  # -1 is the last place, which is False
