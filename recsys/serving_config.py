@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -48,13 +49,36 @@ class CacheConfig(Config):
     Attributes:
         query_vectors: vectors of the query tower, by the exact history that went in.
         content_vectors: text and image vectors of upserted items, by content.
+        query_texts: vectors of search texts, by text, in front of the encoder process.
         user_state_entries: the last known states of users, in history items and seen marks all users together;
             used only while the store does not answer.
     """
 
     query_vectors: int = Field(default=20_000, ge=0)
     content_vectors: int = Field(default=4_096, ge=0)
+    query_texts: int = Field(default=4_096, ge=0)
     user_state_entries: int = Field(default=500_000, ge=0)
+
+
+class EncoderProcessConfig(Config):
+    """The `[serving.encoder]` section: the one process of this host that turns words, pictures and sounds into vectors.
+
+    Attributes:
+        process: `auto` starts it once the current release has encoders, `own` always; `off` lets every worker hold
+            the encoders itself, which costs their size once for each.
+        queue: requests that it works on or keeps waiting; one more is refused at once.
+        threads: cores of one forward pass.
+        cached_texts: vectors of texts that it keeps, 2 kB each at 512 dimensions.
+        cached_images: the same for pictures and sounds.
+        timeout_ms: how long the upsert of an item waits for its vectors.
+    """
+
+    process: Literal["auto", "own", "off"] = "auto"
+    queue: int = Field(default=64, ge=1)
+    threads: int = Field(default=1, ge=1)
+    cached_texts: int = Field(default=20_000, ge=0)
+    cached_images: int = Field(default=2_000, ge=0)
+    timeout_ms: int = Field(default=5_000, ge=1)
 
 
 class ServingConfig(Config):
@@ -87,6 +111,7 @@ class ServingConfig(Config):
     access_log: bool = False
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
+    encoder: EncoderProcessConfig = EncoderProcessConfig()
 
     @field_validator("api_keys_sha256")
     @classmethod

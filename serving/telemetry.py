@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from recsys.types import Slate
 
-CacheName = Literal["query_vector", "content_vector", "user_state"]
+CacheName = Literal["query_vector", "content_vector", "user_state", "query_text", "encoder_process"]
 CacheResult = Literal["hit", "miss"]
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
