@@ -51,6 +51,8 @@ class Adapters:
         open_index: (index file, item vectors float32 [N, D]) → index.
         open_content_encoder: (file name under `encoders/` → path) → encoder.
         open_ranker: None ranks by the blend, whatever the release carries.
+        encodes_elsewhere: another process reads the encoders' graphs and verifies them; here only their descriptions
+            are, which name the embedding spaces.
     """
 
     open_index: Callable[[Path, NDArray[np.float32]], ItemIndex]
@@ -58,6 +60,11 @@ class Adapters:
     open_item_tower: Callable[[Path], ItemEncoder]
     open_content_encoder: Callable[[Mapping[str, Path]], ContentEncoder]
     open_ranker: Callable[[Path], Ranker] | None = None
+    encodes_elsewhere: bool = False
+
+    def reads(self, name: str) -> bool:
+        """Whether this file of a release is read here, and so must be what the manifest says."""
+        return not (self.encodes_elsewhere and name.startswith(ENCODER_FOLDER) and name.endswith(".onnx"))
 
 
 def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> LoadedRelease:
@@ -69,7 +76,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         SpaceMismatch: its encoders live in other embedding spaces than its vectors.
     """
     manifest = store.manifest(release_id)
-    paths = {name: store.open(manifest, name) for name in manifest.files}
+    paths = {name: store.open(manifest, name, verify=adapters.reads(name)) for name in manifest.files}
     schema = _schema(_path(paths, "serving.json"))
     items = _items(_path(paths, "items.parquet"))
     vocabulary = _vocabulary(items, schema)

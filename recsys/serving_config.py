@@ -64,11 +64,13 @@ class CacheConfig(Config):
         histories_mib: users' histories in rows with their query vectors, by the version of the user's state and the
             release: an event makes another version, so a hit is never old.
         content_vectors: text and image vectors of upserted items, by content.
+        query_texts: vectors of search texts, by text, in front of the encoder process.
         user_states_mib: the last known states of users, used only while the store does not answer.
     """
 
     histories_mib: float = Field(default=128, ge=0)
     content_vectors: int = Field(default=4_096, ge=0)
+    query_texts: int = Field(default=4_096, ge=0)
     user_states_mib: float = Field(default=64, ge=0)
 
 
@@ -151,6 +153,27 @@ class ApiKeyConfig(Config):
         return _digest(digest)
 
 
+class EncoderProcessConfig(Config):
+    """The `[serving.encoder]` section: the one process of this host that turns words, pictures and sounds into vectors.
+
+    Attributes:
+        process: `auto` starts it once the current release has encoders, `own` always; `off` lets every worker hold
+            the encoders itself, which costs their size once for each.
+        queue: requests that it works on or keeps waiting; one more is refused at once.
+        threads: cores of one forward pass.
+        cached_texts: vectors of texts that it keeps, 2 kB each at 512 dimensions.
+        cached_images: the same for pictures and sounds.
+        timeout_ms: how long the upsert of an item waits for its vectors.
+    """
+
+    process: Literal["auto", "own", "off"] = "auto"
+    queue: int = Field(default=64, ge=1)
+    threads: int = Field(default=1, ge=1)
+    cached_texts: int = Field(default=20_000, ge=0)
+    cached_images: int = Field(default=2_000, ge=0)
+    timeout_ms: int = Field(default=5_000, ge=1)
+
+
 class ServingConfig(Config):
     """How the service runs.
 
@@ -189,6 +212,7 @@ class ServingConfig(Config):
     budgets: BudgetsConfig = BudgetsConfig()
     traces: TracesConfig = TracesConfig()
     tracing: TracingConfig = TracingConfig()
+    encoder: EncoderProcessConfig = EncoderProcessConfig()
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-""""Like this, but cheaper": the words that compare, read as a filter against the item; what is left are plain words."""
+""" "Like this, but cheaper": the words that compare, read as a filter against the item; what is left are plain words."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from recsys.errors import InvalidRequest, Overloaded, RequestError, StoreUnavailable
+from recsys.errors import ArtifactError, EncoderUnavailable, InvalidRequest, Overloaded, RequestError, StoreUnavailable
+from serving.telemetry import log
 
 PROBLEM_JSON = "application/problem+json"
 STORE_RETRY_S = 1
@@ -50,6 +52,13 @@ def of_store_error(error: StoreUnavailable) -> Response:
     return problem(503, detail, kind="store-unavailable", headers={"Retry-After": str(STORE_RETRY_S)})
 
 
+def of_encoder_error(error: EncoderUnavailable | ArtifactError) -> Response:
+    """503: words, pictures and sounds cannot be encoded now; all else goes on. What is wrong with a release's files
+    stays in the log, for it names paths."""
+    detail = str(error) if isinstance(error, EncoderUnavailable) else "the release's encoders cannot be used"
+    return problem(503, detail, kind="encoder-unavailable", headers={"Retry-After": str(STORE_RETRY_S)})
+
+
 def of_bug() -> Response:
     """500, the last resort: nothing of the cause leaves the service."""
     return problem(500, "the service failed; the X-Request-Id of this reply finds the cause in its log")
@@ -61,6 +70,10 @@ def reply_to(error: Exception) -> Response | None:
         return of_request_error(error)
     if isinstance(error, StoreUnavailable):
         return of_store_error(error)
+    if isinstance(error, EncoderUnavailable | ArtifactError):
+        if isinstance(error, ArtifactError):
+            log(logging.ERROR, "the release's encoders cannot be used", why=f"{type(error).__name__}: {error}")
+        return of_encoder_error(error)
     if isinstance(error, HTTPException):
         details = {404: "there is nothing at this address; /openapi.json lists what there is"}
         details[405] = "this address does not take that method"
@@ -76,7 +89,7 @@ def install(app: FastAPI) -> None:
         assert reply is not None
         return reply
 
-    for kind in (RequestError, StoreUnavailable, HTTPException):
+    for kind in (RequestError, StoreUnavailable, EncoderUnavailable, ArtifactError, HTTPException):
         app.add_exception_handler(kind, handled)
 
 

@@ -7,63 +7,18 @@ user states       the last one read of each user, used only while the store does
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.ports import ContentEncoder, PackedState
 from recsys.release import LoadedRelease
+from serving.bounded_cache import BoundedCache
 from serving.telemetry import CacheName, Telemetry
 
 Floats = NDArray[np.float32]
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class BoundedCache(Generic[K, V]):
-    """The least recently used entries leave when the weights of all exceed `capacity`; 0 keeps nothing.
-
-    Safe from several threads.
-    """
-
-    def __init__(self, capacity: int, weight: Callable[[V], int] = lambda value: 1) -> None:
-        self._capacity = capacity
-        self._weight = weight
-        self._entries: OrderedDict[K, V] = OrderedDict()
-        self._total = 0
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            value = self._entries.get(key)
-            if value is not None:
-                self._entries.move_to_end(key)
-            return value
-
-    def drop(self, key: K) -> None:
-        with self._lock:
-            before = self._entries.pop(key, None)
-            if before is not None:
-                self._total -= self._weight(before)
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            before = self._entries.pop(key, None)
-            if before is not None:
-                self._total -= self._weight(before)
-            self._entries[key] = value
-            self._total += self._weight(value)
-            while self._total > self._capacity:
-                _, oldest = self._entries.popitem(last=False)
-                self._total -= self._weight(oldest)
 
 
 class VectorCache:

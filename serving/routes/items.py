@@ -158,7 +158,9 @@ def delete(service: Service, item_ids: Sequence[str]) -> ItemDeletionReply:
     service.releases.refresh_live()
     view = service.releases.view
     known = [each for each in item_ids if view is not None and view.row(each) is not None]
-    missing = tuple(dict.fromkeys(each for each in item_ids if each not in known and not service.releases.upserted(each)))
+    missing = tuple(
+        dict.fromkeys(each for each in item_ids if each not in known and not service.releases.upserted(each))
+    )
     try:
         version = service.store.delete_items(item_ids)
     except StoreUnavailable:

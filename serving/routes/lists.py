@@ -41,9 +41,7 @@ async def trending_items(request: Request) -> Reply:
     return await _listed(request, service, question, "trending", service.trends.weighted)
 
 
-async def _listed(
-    request: Request, service: Service, question: Question, source: SourceName, rows_of: RowsOf
-) -> Reply:
+async def _listed(request: Request, service: Service, question: Question, source: SourceName, rows_of: RowsOf) -> Reply:
     def make(
         catalog: CatalogView,
         store: RequestStore,

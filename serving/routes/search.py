@@ -79,9 +79,7 @@ async def _search(
     return _over(view, partial(search, Wanted(content, personalise=personalise), question.query))
 
 
-async def _encoded(
-    asked: SearchRequest, view: CatalogView, service: Service, timeout_s: float
-) -> Mapping[str, Floats]:
+async def _encoded(asked: SearchRequest, view: CatalogView, service: Service, timeout_s: float) -> Mapping[str, Floats]:
     """modality → vector, in every space that the words or the picture can be compared in."""
     release = view.release
     kind = "text" if asked.text is not None else "image"

@@ -1,0 +1,78 @@
+"""`python -m serving.encoding --workspace DIR --socket PATH`: the encoder process of a host; the service starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from recsys.errors import ArtifactError, RecsysError
+from serving.encoding.bootstrap import open_server
+from serving.telemetry import log_to_stderr
+
+PARENT_CHECK_S = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Encode until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving.encoding", description=__doc__)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--socket", type=Path, required=True, help="in a folder that is yours alone")
+    parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed, and leave no folder")
+    options = parser.parse_args(arguments)
+    log_to_stderr()
+    try:
+        asyncio.run(_run(options.workspace.resolve(), options.socket, with_parent=options.with_parent))
+    except RecsysError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    finally:
+        if options.with_parent and os.getppid() == 1:
+            with suppress(OSError):  # the parent is gone, and its runtime folder would stay for good
+                options.socket.parent.rmdir()
+    return 0
+
+
+async def _run(workspace: Path, socket: Path, *, with_parent: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if with_parent:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C is the parent's business, which lets the workers end first
+        watch = asyncio.create_task(_end_with_parent(stop))
+    else:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+        watch = asyncio.create_task(asyncio.sleep(0))
+    server, engine, releases = open_server(workspace)
+    with suppress(ArtifactError):  # there is none yet, or it is damaged: requests will say so
+        if current := releases.current():
+            engine.prepare(current)
+    await server.serve(socket, stop)
+    watch.cancel()
+
+
+async def _end_with_parent(stop: asyncio.Event) -> None:
+    """stdin is a pipe that ends when the parent does; a fork of it may hold it open, so it is looked for, too."""
+    parent = os.getppid()
+    loop = asyncio.get_running_loop()
+
+    def heard() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            stop.set()
+
+    loop.add_reader(0, heard)
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_CHECK_S)
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
