@@ -191,6 +191,11 @@ class ServingConfig(Config):
         release_poll_s: how often `releases/current` is looked at.
         stale_after_s: when upserts could not be read for this long, replies say `degraded: ["live_items"]`.
         retry_refused_release_s: when a release that was refused is tried again.
+        spool_mib: slates' records that may wait beside the service while the store is away; more are not kept, and the
+            slates say so.
+        trending_half_life_s: after so many seconds an event counts half for what is trending.
+        online_recall_every_s: a query in so many seconds, of each worker, is repeated with exact search in the
+            background; 0 measures none.
         access_log: one log line for each request; problems are logged always.
     """
 
@@ -206,6 +211,9 @@ class ServingConfig(Config):
     release_poll_s: float = Field(default=1.0, gt=0)
     stale_after_s: float = Field(default=10.0, gt=0)
     retry_refused_release_s: float = Field(default=30.0, gt=0)
+    spool_mib: float = Field(default=64.0, gt=0)
+    trending_half_life_s: float = Field(default=3600.0, gt=0)
+    online_recall_every_s: float = Field(default=10.0, ge=0)
     access_log: bool = False
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()

@@ -1,4 +1,4 @@
-""" "Like this, but cheaper": the words that compare, read as a filter against the item; what is left are plain words."""
+"""Words that compare, as in "like this, but cheaper": read as a filter against the item; the rest are plain words."""
 
 from __future__ import annotations
 

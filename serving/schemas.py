@@ -90,8 +90,9 @@ class SearchRequest(Asking, forbid_unknown_fields=True):
 class RefineRequest(Asking, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /v1/refine: "like this item, but ...": vector arithmetic, a filter and the person in one call.
 
-    `text` says how the items shall differ, with `weight` of the words against the item. "cheaper", "dearer", "newer" and
-    "older" in it become a filter on price and release year where the item has them; the reply's `filter` shows it.
+    `text` says how the items shall differ, with `weight` of the words against the item. "cheaper", "dearer", "newer"
+    and "older" in it become a filter on price and attributes.year where the item has them; the reply's `filter` shows
+    it.
     """
 
     item_id: Id

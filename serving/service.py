@@ -17,7 +17,6 @@ from recsys.ports import RequestStore, Store
 from recsys.recommender import RecommenderConfig, Surroundings
 from recsys.surfaces import Surfaces
 from recsys.types import Query, Slate
-from serving.background import Repeating
 from serving.encoding.port import ContentEncoding
 from serving.guards import Guard, IndexGuard
 from serving.one_request import OneRequest, UserStates
@@ -31,6 +30,14 @@ from serving.work import Work
 
 STARTED = "recsys.started"  # where a request's scope carries the time it came in, by `time.perf_counter`
 STORE_SHARE = 0.5  # of what is left of a budget that reading the user's state may take
+
+
+class Background(Protocol):
+    """A thread of the service's own."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class Answer(Protocol):
@@ -54,8 +61,8 @@ class Service:
         states: users' states for requests, also while the store does not answer.
         expose: takes the record of a slate; raises StoreUnavailable.
         drain: moves the records that wait to the store.
-        encoder: texts and pictures of searches to vectors.
-        surfaces: gives the configuration that is in force.
+        content: texts and pictures of searches to vectors.
+        surfaces: gives the configuration that is in force; `config_problem` what is wrong with the file as it is now.
         histories: of users, with their query vectors.
         costs: what the stages of a request took lately.
         trends: what is taken most just now.
@@ -73,17 +80,18 @@ class Service:
     expose: Callable[[Exposure], None]
     drain: Callable[[], None]
     surfaces: Callable[[], Surfaces]
+    config_problem: Callable[[], str | None]
     histories: HistoryCache
     costs: StageCosts
     index_guard: IndexGuard
     ranker_guard: Guard
     trends: Trends
     tokens: PageTokens
-    encoder: ContentEncoding
+    content: ContentEncoding
     traces: RecentTraces
     requests: Work
     encoding: Work
-    background: tuple[Repeating, ...] = ()
+    background: tuple[Background, ...] = ()
     stoppers: tuple[Callable[[], None], ...] = ()
 
     def start(self) -> None:
@@ -160,6 +168,7 @@ class Service:
         self.releases.stop()
         self.requests.close()
         self.encoding.close()
+        self.content.close()
         for stop in self.stoppers:
             stop()
         self.store.close()

@@ -87,10 +87,10 @@ async def _encoded(asked: SearchRequest, view: CatalogView, service: Service, ti
     if not names:
         raise InvalidRequest(f"this release has no {kind} vectors to search among", field=f"/{kind}")
     if asked.text is not None:
-        vector = await service.encoder.encode_text(asked.text, release_id=release.release_id, timeout_s=timeout_s)
+        vector = await service.content.encode_text(asked.text, release_id=release.release_id, timeout_s=timeout_s)
     else:
         picture = _picture(asked.image_base64 or "", service)
-        vector = await service.encoder.encode_image(picture, release_id=release.release_id, timeout_s=timeout_s)
+        vector = await service.content.encode_image(picture, release_id=release.release_id, timeout_s=timeout_s)
     if not np.any(vector):
         raise InvalidRequest(f"the {kind} says nothing that can be compared", field=f"/{kind}")
     return dict.fromkeys(names, vector)
@@ -140,7 +140,7 @@ async def _words(words: str, view: CatalogView, service: Service, timeout_s: flo
     names = [name for name in spaces_shared_with("text", release) if name in release.content_indexes]
     if not names:
         return {}
-    vector = await service.encoder.encode_text(words, release_id=release.release_id, timeout_s=timeout_s)
+    vector = await service.content.encode_text(words, release_id=release.release_id, timeout_s=timeout_s)
     return dict.fromkeys(names, vector)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -39,7 +40,7 @@ async def merge_users(request: Request) -> Reply:
         raise InvalidRequest("source and target are the same user", field="/target_user_id")
 
     def merge() -> UsersMergeReply:
-        state = service.store.merge_users(source, target)
+        state = service.store.merge_users(source, target, now=datetime.now(UTC))
         service.states.known.forget(source)
         return UsersMergeReply(target, len(state.history))
 
@@ -62,12 +63,18 @@ async def erase_user_by_body(request: Request) -> Reply:
 async def _erased(service: Service, user_id: str) -> Reply:
     def erase() -> ErasureReply:
         service.drain()  # exposures that wait for the store would come after the erasure
-        receipt = service.store.erase_user(user_id)
+        receipt = service.store.erase_user(user_id, now=datetime.now(UTC))
         service.states.known.forget(user_id)
         service.histories.clear()  # keyed by user and version; few, and cheap to make again
         service.traces.clear()
-        erased = {**receipt.erased, "caches_of_this_worker": 1}
-        return ErasureReply(receipt.user_hash, receipt.erased_at, erased, (*receipt.remains, *REMAINS))
+        erased = {
+            "states": receipt.n_states,
+            "served": receipt.n_served,
+            "events": receipt.n_events,
+            "exposures": receipt.n_exposures,
+            "merges": receipt.n_merges,
+        }
+        return ErasureReply(receipt.user_hash, receipt.erased_at, erased, (*receipt.not_erased, *REMAINS))
 
     return json_reply(await _written(service, "erase_user", erase))
 
