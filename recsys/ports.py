@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,11 +12,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.events import EventStatus, Exposure, Interaction
+from recsys.events import (
+    ErasureReceipt,
+    EventStatus,
+    Exposure,
+    Interaction,
+    SpoolRange,
+    StoredExposures,
+    UserMerge,
+)
 from recsys.manifest import ReleaseManifest
 from recsys.types import HistoryItem
 
 MAX_STORED_HISTORY = 200
+MAX_STORED_SERVED = 1000
 
 
 def _no_hashes() -> NDArray[np.uint64]:
@@ -136,19 +146,56 @@ class FeatureStore(Protocol):
     Every method raises StoreUnavailable when the store does not answer.
     """
 
-    def user_state(self, user_id: str) -> UserState:
-        """One round trip; an unknown user has the empty state."""
+    def user_state(self, user_id: str, with_served: bool = False) -> UserState:
+        """One round trip; an unknown user has the empty state. `served` is filled when asked for."""
         ...
 
     def import_histories(self, histories: Iterable[tuple[str, Sequence[HistoryItem]]]) -> int:
         """Merge past interactions into the users' states without logging them as events; the number of users.
 
-        Idempotent by `event_hash`; history ends up sorted by (occurred_at_ms, arrival).
+        Idempotent by `event_hash`; history ends up sorted by (occurred_at_ms, arrival). What lies before the erasure
+        of its user stays away, and so does what has no time.
         """
         ...
 
     def block(self, user_id: str, item_ids: Sequence[str]) -> None:
         """Never show these items to this user again."""
+        ...
+
+    def unblock(self, user_id: str, item_ids: Sequence[str]) -> None:
+        """They may be shown again."""
+        ...
+
+    def note_served(self, user_id: str, item_hashes: NDArray[np.uint64], at_ms: int, keep_s: float) -> None:
+        """These items (uint64 [R], `hash64`) were put before the user; see `UserState.served`.
+
+        Of each user the last `MAX_STORED_SERVED` are kept, until `keep_s` after the last call; who wants to forget them
+        one by one looks at `served_at_ms`. Not durable: what was served does not outlive a power cut.
+        """
+        ...
+
+    def merge_users(self, source_user_id: str, target_user_id: str, *, now: datetime) -> UserState:
+        """An anonymous user turned out to be a known one: the target's state after it, in one atomic step.
+
+        Histories are merged by time (at the same time, the target's first), seen and blocked united, what was served
+        joined, and the source's state is gone. The log is left as it is; the merge is added to `merges`. Again is the
+        same as once. Later events of the source make a state of the source again, until it is merged again.
+        """
+        ...
+
+    def merges(self) -> Iterator[UserMerge]:
+        """All merges, in order. Streams."""
+        ...
+
+    def erase_user(self, user_id: str, *, now: datetime) -> ErasureReceipt:
+        """Forget a user, and all who were merged into them: states, interactions, exposures, marks, merges.
+
+        From the first step on, nothing of theirs that happened up to `now` (or up to the latest of their events, should
+        its clock have been ahead) comes in any more: such events are "rejected", such exposures, imports and served
+        items dropped. For that a hash of the id stays, with this time. What they do later makes a new user.
+
+        Again is the same as once, with a receipt of zeros; a call that raised is to be repeated. Cursors stay valid.
+        """
         ...
 
     def upsert_items(self, items: Sequence[LiveItem]) -> int:
@@ -159,6 +206,19 @@ class FeatureStore(Protocol):
         """The store's version now, and the items written after `version`, each once, in its latest form.
 
         A `version` beyond the store's own is of a store that was lost: the answer then holds all items.
+        """
+        ...
+
+    def delete_items(self, item_ids: Sequence[str]) -> int:
+        """Each becomes a `LiveItem` that is deleted and keeps nothing of its content; the store's version after it.
+        A later upsert brings the item back."""
+        ...
+
+    def trending(self, now_ms: int, half_life_s: float, k: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """What is taken most now: at most `k` item_ids and their weights float32 [<= k], the largest first.
+
+        An accepted event weighs 2 ** (-age / half_life_s), whatever its type, in steps of ten minutes and for at most
+        five half-lives or a day. One round trip; meant to be asked every few seconds, not for each request.
         """
         ...
 
@@ -174,13 +234,31 @@ class EventLog(Protocol):
     an accepted interaction is in the log and in `FeatureStore.user_state` after one atomic step."""
 
     def append(self, interactions: Sequence[Interaction]) -> list[EventStatus]:
-        """One status each, in order. The second event with one event_id is a "duplicate", also within a batch."""
+        """One status each, in order. The second event with one event_id is a "duplicate", also within a batch; one
+        from before the erasure of its user is "rejected", for good."""
         ...
 
-    def append_exposure(self, exposure: Exposure) -> None: ...
+    def append_exposure(self, exposure: Exposure) -> None:
+        """One exposure; dropped when its user was erased after it."""
+        ...
+
+    def append_exposures(
+        self, exposures: Sequence[Exposure], spooled: SpoolRange | None = None, *, served_keep_s: float = 0.0
+    ) -> StoredExposures:
+        """A batch in one atomic step; those whose user was erased after them are dropped.
+
+        Args:
+            spooled: where the batch comes from. Bytes that were stored before are not stored again: when the store
+                has the spool beyond `start` already, nothing is written, and `until` says where to go on.
+            served_keep_s: where it is not 0, the items count as served to their users too: see
+                `FeatureStore.note_served`.
+        """
+        ...
 
     def read(self, after: str = "") -> Iterator[tuple[str, Interaction]]:
-        """Interactions in append order after a cursor ("" = from the start), each with its cursor. Streams."""
+        """Interactions in append order after a cursor ("" = from the start), each with its cursor. Streams.
+
+        Cursors stay valid when users are erased: the others' events after them are all read, each once."""
         ...
 
     def exposures(self, after: str = "") -> Iterator[tuple[str, Exposure]]: ...

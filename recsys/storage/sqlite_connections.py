@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -12,29 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.errors import StoreUnavailable
+from recsys.storage.sqlite_schema import SCHEMA_VERSION, upgrade
 
 BUSY_TIMEOUT_S = 5.0
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-create table meta (name text primary key, value) without rowid;
-create table events (
-    seq integer primary key autoincrement,
-    event_id text not null unique,
-    user_id text not null,
-    item_id text not null,
-    occurred_at_us integer not null,
-    event_type text not null,
-    value real,
-    recommendation_id text,
-    position integer,
-    context text not null
-);
-create table exposures (seq integer primary key autoincrement, record blob not null);
-create table user_states (user_id text primary key, state blob not null);
-create table live_items (item_id text primary key, version integer not null, record blob not null);
-create index live_items_by_version on live_items (version);
-"""
 
 
 class SqliteConnections:
@@ -69,6 +48,7 @@ class SqliteConnections:
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -8192")
+        connection.execute("pragma secure_delete = on")  # what was erased, or replaced, must not stay in free pages
         with self._lock:
             if self._closed:
                 connection.close()
@@ -102,6 +82,20 @@ class SqliteConnections:
                 if not durable:
                     connection.execute("pragma synchronous = full")
 
+    def fold_back(self, *, rebuild: bool) -> bool:
+        """Fold the write-ahead log back into the file and cut it, so that neither holds what was deleted; False where
+        a long reader stands in the way, until the next time.
+
+        Args:
+            rebuild: write the whole file anew first: it has free space from before such was overwritten.
+        """
+        with self._in_our_words():
+            connection = self.get()
+            if rebuild:
+                connection.execute("vacuum")
+            busy, _, _ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        return not busy
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -126,13 +120,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     _use_wal(connection)
     connection.execute("begin immediate")
     try:
-        found = int(connection.execute("pragma user_version").fetchone()[0])
-        if found == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute("insert into meta values ('log_id', ?)", (secrets.token_hex(8),))
-            connection.execute("insert into meta values ('items_version', 0)")
-            connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        found = upgrade(connection)
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")

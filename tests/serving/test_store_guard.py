@@ -26,12 +26,12 @@ class Hanging(MemoryStore):
         self.costs_s: float | None = None
         self.asked = 0
 
-    def user_state(self, user_id: str) -> UserState:
+    def user_state(self, user_id: str, with_served: bool = False) -> UserState:
         self.asked += 1
         if self.costs_s is not None:
             self.now += self.costs_s
             raise StoreUnavailable("Redis at 10.1.2.3 did not answer in 0.5 s")
-        return super().user_state(user_id)
+        return super().user_state(user_id, with_served)
 
 
 @pytest.fixture
