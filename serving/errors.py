@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from recsys.errors import ArtifactError, EncoderUnavailable, InvalidRequest, Overloaded, RequestError, StoreUnavailable
-
 from serving.telemetry import log
 
 PROBLEM_JSON = "application/problem+json"

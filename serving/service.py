@@ -9,6 +9,7 @@ from starlette.requests import Request
 from recsys.ports import Store
 from recsys.recommender import recommend
 from recsys.types import Query, Slate
+from serving.encoding.port import ContentEncoding
 from serving.feature_cache import KnownStates, RememberingStore
 from serving.releases import Releases
 from serving.settings import Settings
@@ -24,6 +25,7 @@ class Service:
         states: the last known user states, for when the store does not answer.
         requests: threads that answer requests.
         encoding: the one thread that encodes new items, so that they do not hold up answers.
+        content: encodes what queries hold, in the encoder process of this host where there is one.
     """
 
     settings: Settings
@@ -33,6 +35,7 @@ class Service:
     states: KnownStates
     requests: Work
     encoding: Work
+    content: ContentEncoding
 
     def recommend(self, query: Query) -> Slate:
         """A slate, whatever fails: without a release it is empty, and says so."""
@@ -45,6 +48,7 @@ class Service:
         self.releases.stop()
         self.requests.close()
         self.encoding.close()
+        self.content.close()
         self.store.close()
 
     def _slate(self, query: Query) -> Slate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from recsys.serving_config import ServingConfig, require_safe
 from recsys.workspace import Workspace
 
 WORKSPACE_VARIABLE = "RECSYS_WORKSPACE"
+ENCODER_VARIABLE = "RECSYS_ENCODER_SOCKET"  # from the main process to its workers
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the Prometheus client's own name for it
 
 # Environment variable → key of `[serving]`.
@@ -43,12 +44,14 @@ class Settings:
     Attributes:
         workspace: the folder, absolute.
         metrics_dir: where several workers keep their numbers together; None for a single one.
+        encoder_socket: where this host's encoder process listens; None: each worker encodes itself.
     """
 
     workspace: Path
     serving: ServingConfig
     recommender: RecommenderConfig
     metrics_dir: Path | None = None
+    encoder_socket: Path | None = None
 
 
 def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Settings:
@@ -62,7 +65,9 @@ def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | N
     serving = _overruled(workspace.config.serving, variables)
     require_safe(serving)
     metrics_dir = Path(variables[METRICS_VARIABLE]) if variables.get(METRICS_VARIABLE) else None
-    return Settings(workspace.root, serving, workspace.config.recommender, metrics_dir)
+    socket = variables.get(ENCODER_VARIABLE) if serving.encoder.process != "off" else None
+    encoder_socket = Path(socket) if socket else None
+    return Settings(workspace.root, serving, workspace.config.recommender, metrics_dir, encoder_socket)
 
 
 def settings_here() -> Settings:
@@ -76,9 +81,12 @@ def handed_to_workers(options: Mapping[str, str]) -> Iterator[Settings]:
 
     Raises ConfigError as `read_settings` does.
     """
-    settings = read_settings(os.environ, options)
-    os.environ.update({**options, WORKSPACE_VARIABLE: str(settings.workspace)})
-    with TemporaryDirectory(prefix="recsys-metrics-") as metrics_dir:
+    with ExitStack() as folders:
+        runtime_dir = folders.enter_context(TemporaryDirectory(prefix="recsys-encoder-", ignore_cleanup_errors=True))
+        socket = str(Path(runtime_dir) / "socket")  # a folder that is ours alone
+        settings = read_settings(os.environ, {**options, ENCODER_VARIABLE: socket})
+        os.environ.update({**options, WORKSPACE_VARIABLE: str(settings.workspace), ENCODER_VARIABLE: socket})
+        metrics_dir = folders.enter_context(TemporaryDirectory(prefix="recsys-metrics-"))
         if settings.serving.workers > 1:
             os.environ[METRICS_VARIABLE] = metrics_dir
         yield settings

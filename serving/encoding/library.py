@@ -101,9 +101,7 @@ class Library:
         self._pool.shutdown(wait=False)
 
     async def _open(self, release_id: str) -> None:
-        at_hand = {
-            key: held.encoders[modality] for held in self._held.values() for modality, key in held.keys.items()
-        }
+        at_hand = {key: held.encoders[modality] for held in self._held.values() for modality, key in held.keys.items()}
         loop = asyncio.get_running_loop()
         try:
             held = await loop.run_in_executor(self._pool, _opened, self._sources_of, release_id, at_hand)
