@@ -36,9 +36,7 @@ def files_of(modality: str, names: Collection[str]) -> dict[str, str]:
 
 def open_encoder(files: Mapping[str, Path], *, threads: int = 1) -> OnnxEncoder:
     """One encoder from the files of the roles of `files_of`. Raises MissingArtifact, CorruptArtifact."""
-    return OnnxEncoder.open(
-        _description(files["description"]), files["model"], files.get("tokenizer"), threads=threads
-    )
+    return OnnxEncoder.open(_description(files["description"]), files["model"], files.get("tokenizer"), threads=threads)
 
 
 def described_spaces(files: Mapping[str, Path]) -> dict[str, EmbeddingSpace]:
@@ -110,7 +108,9 @@ def _description(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingArtifact(f"{path.name} is not there: `recsys release build` writes it") from None
     except ValueError as error:
-        raise CorruptArtifact(f"an encoder's description is not JSON ({error}): run `recsys release build` again") from None
+        raise CorruptArtifact(
+            f"an encoder's description is not JSON ({error}): run `recsys release build` again"
+        ) from None
     if not isinstance(description, dict):
         raise CorruptArtifact("an encoder's description is no object: run `recsys release build` again")
     return description

@@ -6,10 +6,13 @@ import argparse
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import uvicorn
 
 from recsys.errors import RecsysError
+from serving.encoding.bootstrap import has_encoders
+from serving.encoding.supervisor import encoder_beside
 from serving.settings import WORKSPACE_VARIABLE, Settings, handed_to_workers
 
 APP = "serving.app:app_of_this_process"
@@ -38,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with handed_to_workers(variables) as settings:
             address = f"http://{settings.serving.host}:{settings.serving.port}"
             print(f"serving on {address} (its API: {address}/docs; Ctrl-C ends it)", flush=True)
-            serve(settings)
+            with encoder_of(settings):
+                serve(settings)
     except RecsysError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -50,6 +54,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def encoder_of(settings: Settings) -> AbstractContextManager[None]:
+    """The encoder process beside the service, as `[serving.encoder] process` wants it."""
+
+    def is_wanted() -> bool:
+        return settings.serving.encoder.process == "own" or has_encoders(settings.workspace)
+
+    return encoder_beside(settings.workspace, settings.encoder_socket, is_wanted)
 
 
 def serve(settings: Settings) -> None:

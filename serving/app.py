@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from serving import errors
 from serving.access import Access
@@ -20,7 +20,7 @@ from serving.background import Repeating
 from serving.bootstrap import open_rate_leases, open_service
 from serving.cors import Cors
 from serving.envelope import ROUTE, Envelope, Observers, Rules
-from serving.operations import API_VERSION, TITLE, Endpoint, Operation, openapi_document
+from serving.operations import API_VERSION, TITLE, Operation, openapi_document
 from serving.rate_limits import RateLimits
 from serving.routes import events, health, items, lists, ranking, recommendations, search, similar, traces, users
 from serving.scopes import NeededScopes
@@ -106,10 +106,10 @@ async def _beside(
         yield await stack.enter_async_context(peers)
 
 
-def _named(operation: Operation) -> Endpoint:
+def _named(operation: Operation) -> Callable[[Request], Awaitable[Any]]:
     """Its endpoint, which first tells the envelope the path's template: metrics and logs never see the path itself."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> ASGIApp:
         request.scope[ROUTE] = operation.path
         return await operation.endpoint(request)
 

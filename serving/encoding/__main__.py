@@ -26,13 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed, and leave no folder")
     options = parser.parse_args(arguments)
     log_to_stderr()
+    parent = os.getppid()
     try:
         asyncio.run(_run(options.workspace.resolve(), options.socket, with_parent=options.with_parent))
     except RecsysError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     finally:
-        if options.with_parent and os.getppid() == 1:
+        if options.with_parent and os.getppid() != parent:
             with suppress(OSError):  # the parent is gone, and its runtime folder would stay for good
                 options.socket.parent.rmdir()
     return 0

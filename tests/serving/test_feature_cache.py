@@ -4,7 +4,8 @@ import numpy as np
 
 from recsys.ports import UserState
 from recsys.types import HistoryItem
-from serving.feature_cache import BoundedCache, CachedContentEncoder, CachedQueryEncoder, KnownStates, VectorCache
+from serving.bounded_cache import BoundedCache
+from serving.feature_cache import CachedContentEncoder, CachedQueryEncoder, KnownStates, VectorCache
 from serving.telemetry import Telemetry
 from tests.serving.world import DIM, FamilyNames, MeanOfHistory
 
