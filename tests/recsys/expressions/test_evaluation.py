@@ -217,3 +217,41 @@ def test_a_dense_column_and_a_sparse_one_say_the_same() -> None:
         some = np.array([150, 3, 0, 150])
         expected = [True, False, False, True]
         assert matches(parse("attributes.rare > 120 and attributes.rare < 160"), view, some).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["attributes.word", "attributes.number"])
+@pytest.mark.parametrize(
+    ("sign", "expected"),
+    [("=", "b"), ("!=", "a c"), ("<", "a"), ("<=", "a b"), (">", "c"), (">=", "b c"), ("in", "b"),
+     ("not in", "a c none")],
+)  # fmt: skip
+def test_each_sign_on_texts_and_numbers_whether_the_value_is_there_or_lies_between(
+    name: str, sign: str, expected: str
+) -> None:
+    items = [CatalogItem(each, attributes={"word": each, "number": ord(each)}) for each in "abc"]
+    view = view_with(*items, CatalogItem("none"))
+    there, between = ('"b"', '"aa"') if name.endswith("word") else (ord("b"), ord("a") + 0.5)
+    assert ids(view, f"{name} {sign} {f'({there})' if 'in' in sign else there}") == expected.split()
+    of_between = {
+        "=": "",
+        "!=": "a b c",
+        "<": "a",
+        "<=": "a",
+        ">": "b c",
+        ">=": "b c",
+        "in": "",
+        "not in": "a b c none",
+    }
+    assert ids(view, f"{name} {sign} {f'({between})' if 'in' in sign else between}") == of_between[sign].split()
+
+
+def test_hidden_is_read_as_the_catalogue_reads_it_and_never_missing() -> None:
+    live = (
+        LiveItem("beach", {"hidden": None}, {}, {}),
+        LiveItem("wars", {"hidden": 1}, {}, {}),
+        LiveItem("new", {}, {}, {}),
+    )
+    view = view_with(*WORLD, live=live)
+    assert ids(view, "hidden = true") == ["wars", "plain"]
+    assert ids(view, "hidden is null") == []
+    assert np.array_equal(mask_of(parse("hidden = true"), view), view.hidden)
