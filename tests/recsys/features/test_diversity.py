@@ -109,7 +109,10 @@ def test_content_that_is_narrow_already_is_only_rounded() -> None:
     assert np.allclose(small[:, :6], content, atol=0.5 / UNIT + 1e-6)
 
 
-@pytest.mark.parametrize("modalities", [(), (Modality("text", "text", np.empty((0, 200), np.float32), np.empty(0, np.bool_)),)])  # fmt: skip
+NO_TEXTS = Modality("text", "text", np.empty((0, 200), np.float32), np.empty(0, np.bool_))
+
+
+@pytest.mark.parametrize("modalities", [(), (NO_TEXTS,)])
 def test_an_empty_catalogue_and_one_without_content_have_no_content(modalities: tuple[Modality, ...]) -> None:
     diversity = diversity_of(modalities, 0)
     assert len(diversity.vectors) == 0
