@@ -22,25 +22,22 @@ def write_ranker(
     named: bool = True,
 ) -> Path:
     """p = sigmoid(features · weights + bias + sum of the query), for each output."""
-    nodes, constants = [], []
-    for name, each in weights.items():
-        column = np.array(each, np.float32)
-        bias = np.array((biases or {}).get(name, 0.0), np.float32)
-        constants += [numpy_helper.from_array(column, f"{name}_w"), numpy_helper.from_array(bias, f"{name}_b")]
-        nodes += [
-            helper.make_node("MatMul", ["features", f"{name}_w"], [f"{name}_dot"]),
-            helper.make_node("Add", [f"{name}_dot", f"{name}_b"], [f"{name}_logit"]),
-        ]
-        if query_dim:
-            nodes += [
-                helper.make_node("ReduceSum", ["query"], [f"{name}_q"], keepdims=0),
-                helper.make_node("Add", [f"{name}_logit", f"{name}_q"], [f"{name}_both"]),
-            ]
-        nodes.append(helper.make_node("Sigmoid", [f"{name}_both" if query_dim else f"{name}_logit"], [name]))
+    constants = [
+        numpy_helper.from_array(np.array(list(weights.values()), np.float32).T.copy(), "weights"),
+        numpy_helper.from_array(np.array([(biases or {}).get(name, 0.0) for name in weights], np.float32), "biases"),
+        numpy_helper.from_array(np.ones(len(weights), np.int64), "one_each"),
+    ]
+    # All outputs by one product: a node costs more than its arithmetic.
+    nodes = [helper.make_node("Gemm", ["features", "weights", "biases"], ["of_features"])]
+    if query_dim:
+        nodes.append(helper.make_node("ReduceSum", ["query"], ["of_query"], keepdims=0))
+        nodes.append(helper.make_node("Add", ["of_features", "of_query"], ["logits"]))
+    nodes.append(helper.make_node("Sigmoid", ["logits" if query_dim else "of_features"], ["probabilities"]))
+    nodes.append(helper.make_node("Split", ["probabilities", "one_each"], list(weights), axis=1))
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["C", len(features)])]
     if query_dim:
         inputs.append(helper.make_tensor_value_info("query", TensorProto.FLOAT, [query_dim]))
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["C"]) for name in weights]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["C", 1]) for name in weights]
     graph = helper.make_graph(nodes, "ranker", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     if named:
