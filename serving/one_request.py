@@ -53,11 +53,10 @@ class UserStates:
             return NOBODY, False
         try:
             state = await self.reader.packed_state(user_id, timeout_s=timeout_s, with_served=with_served)
-            version = state.version  # raises where it is no state
+            _ = state.version  # raises where it is no state
         except StoreUnavailable:
             self.telemetry.store_error("user_state")
             known = self.known.last_known(user_id)
             return known, known is not None
-        if version:
-            self.known.remember(user_id, state)
+        self.known.remember(user_id, state)
         return state, False

@@ -200,7 +200,7 @@ def test_keys_and_ids_are_in_no_log_of_any_route_or_refusal(
 def test_a_bug_leaves_its_place_and_kind_in_the_log_but_not_the_id_it_speaks_of(
     serve: Serve, store: FlakyStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(user_id: str) -> None:
+    def broken(user_id: str, with_served: bool = False) -> None:
         try:
             {}[user_id]
         except KeyError as error:
