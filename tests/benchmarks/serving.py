@@ -1,8 +1,8 @@
 """`make bench-serving`: the online service beside two other stacks and beside the bare cost of its parts.
 
-One process on the first core, the client (and Redis) on the last; 100,000 items of width 128, some 200 candidates ranked,
-20 items out. Figures stand beside their bars; exit code 1 where one falls short. The world is built once and kept in
-`build/bench-serving`.
+One process on the first core, the client (and Redis) on the last; 100,000 items of width 128, some 200 candidates
+ranked, 20 items out. Figures stand beside their bars; exit code 1 where one falls short. The world is built once and
+kept in `build/bench-serving`.
 
     make bench-serving ARGS="--only latency,parts --rounds 5 --seconds 4 --json figures.json"
 """

@@ -139,7 +139,7 @@ def main(workspace: str, redis_url: str, reply: str, histories: str, calls: str)
     hgetall, n_calls = Hgetall(redis_url, work.found), int(calls)
     loop = asyncio.new_event_loop()
     parts = work.parts()
-    for name, call in parts.items():
+    for call in parts.values():
         cpu_us(call, min(n_calls, 50), work.n_users)
     loop.run_until_complete(async_cpu_us(hgetall.read, 5, work.n_users))
     for line in sys.stdin:

@@ -285,9 +285,7 @@ def put_release(folder: Path, staging: Path, size: WorldSize) -> None:
     (cache_off / "recsys.toml").write_text(CONFIG.format(query_vectors=0))
 
 
-def write_peers(
-    folder: Path, staging: Path, model: TrainedModel, item_vectors: Floats, catalogue: Catalogue
-) -> None:
+def write_peers(folder: Path, staging: Path, model: TrainedModel, item_vectors: Floats, catalogue: Catalogue) -> None:
     """What the peers load: vectors, the tower in both forms, popularity."""
     folder.mkdir()
     np.save(folder / "item_vectors.npy", item_vectors)
@@ -317,9 +315,7 @@ def fill_redis(
         client.close()
 
 
-def ours(
-    histories: NDArray[np.int32], event_types: NDArray[np.uint8]
-) -> Iterator[tuple[str, list[HistoryItem]]]:
+def ours(histories: NDArray[np.int32], event_types: NDArray[np.uint8]) -> Iterator[tuple[str, list[HistoryItem]]]:
     for user, (rows, types) in enumerate(zip(histories.tolist(), event_types.tolist(), strict=True)):
         first_ms = LAST_EVENT_MS - len(rows) * BETWEEN_EVENTS_MS
         yield (

@@ -1,5 +1,5 @@
-"""Far more requests than the service can answer, from a client that does not wait: what it still answers, what a refusal
-costs, what memory does, and whether all is as before afterwards."""
+"""Far more requests than the service can answer, from a client that does not wait: what it still answers, what a
+refusal costs, what memory does, and whether all is as before afterwards."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def overload_figures(bench: Bench) -> Iterator[Figure]:
 
 def _peak(bench: Bench, server: Server, requests: list[bytes]) -> Peak:
     cpu = server.cpu_s()
-    load = run(
-        closed_loop(server.port, requests, concurrency=bench.effort.saturating, seconds=bench.effort.seconds)
-    )
+    load = run(closed_loop(server.port, requests, concurrency=bench.effort.saturating, seconds=bench.effort.seconds))
     return Peak(max(load.rate, 1.0), (server.cpu_s() - cpu) / max(load.replies, 1))
 
 
