@@ -37,7 +37,17 @@ PARTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "cold": cold_figures,
 }
 # Options that overrule one field of `Effort`.
-EFFORTS = ("rounds", "seconds", "users", "calls", "overload_seconds", "soak_requests", "soak_first", "cold_starts")
+EFFORTS = (
+    "rounds",
+    "seconds",
+    "open_seconds",
+    "users",
+    "calls",
+    "overload_seconds",
+    "soak_requests",
+    "soak_first",
+    "cold_starts",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

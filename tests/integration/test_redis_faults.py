@@ -14,7 +14,8 @@ import pytest
 from recsys.storage.redis_server import PrivateRedis
 from recsys.storage.urls import open_store
 from recsys.types import HistoryItem
-from tests.benchmarks._serving.client import UNDEGRADED, Load, open_loop, run
+from tests.benchmarks._serving.client import UNDEGRADED, Load, run
+from tests.benchmarks._serving.loops import open_loop
 from tests.benchmarks._serving.processes import Server, free_port
 from tests.benchmarks._serving.world import ROOT, SMOKE_SIZE, World, ensure_world, item_id, requests_of, user_id
 from tests.worlds.redis_faults import FAULTS, Fault, RedisFaults

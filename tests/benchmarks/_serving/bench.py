@@ -29,7 +29,7 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        seconds: of each load of a round.
+        seconds, open_seconds: of each closed and each open loop of a round.
         users: how many users the load of `latency` and `overload` asks for; fewer than the cache holds vectors.
         moderate, saturating: requests under way for CPU a request, and for requests a second.
         calls: of each bare part in a round.
@@ -39,6 +39,7 @@ class Effort:
 
     rounds: int = 5
     seconds: float = 4.0
+    open_seconds: float = 8.0
     users: int = 2_000
     moderate: int = 4
     saturating: int = 32
@@ -56,6 +57,7 @@ class Effort:
 SMOKE_EFFORT = Effort(
     rounds=1,
     seconds=0.3,
+    open_seconds=0.5,
     users=50,
     saturating=8,
     connections=128,

@@ -18,7 +18,8 @@ from tests.benchmarks._serving.bench import (
     require_right,
     say,
 )
-from tests.benchmarks._serving.client import Load, closed_loop, open_loop, run
+from tests.benchmarks._serving.client import Load, run
+from tests.benchmarks._serving.loops import closed_loop, open_loop
 from tests.benchmarks._serving.processes import Server
 from tests.benchmarks._serving.world import LIMIT, requests_of, user_id
 from tests.benchmarks._table import Figure
@@ -109,7 +110,7 @@ def _tails(
 def _open(bench: Bench, server: Server, requests: Sequence[bytes], rate: float, seed: int) -> Load:
     effort = bench.effort
     load = open_loop(
-        server.port, requests, rate=rate, seconds=effort.seconds, connections=effort.connections, seed=seed
+        server.port, requests, rate=rate, seconds=effort.open_seconds, connections=effort.connections, seed=seed
     )
     return run(load)
 
@@ -153,8 +154,8 @@ def parts_figures(rounds: Sequence[Round]) -> Iterator[Figure]:
             bare, http = bare_sum(each.parts, with_tower=with_tower), each.steady[NULL].cpu_us
             ratios.append(each.steady[name].cpu_us / bare)
             with_http.append(each.steady[name].cpu_us / (bare + http))
-        parts = "six" if with_tower else "five, the tower left out"
-        yield Figure(f"{row}: CPU against its bare parts", statistics.median(ratios), PARTS_BAR, f"{parts}")
+        note = f"{'six' if with_tower else 'five, without the tower'}; rounds {min(ratios):.2f} to {max(ratios):.2f}"
+        yield Figure(f"{row}: CPU against its bare parts", statistics.median(ratios), PARTS_BAR, note)
         note = "the null endpoint's CPU added to the parts"
         yield Figure(f"{row}: the same with HTTP in the sum", statistics.median(with_http), "", note)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.benchmarks._serving.bench import NULL, OURS, Bench, say
-from tests.benchmarks._serving.client import Load, closed_loop, open_loop, run
+from tests.benchmarks._serving.client import Load, run
+from tests.benchmarks._serving.loops import closed_loop, open_loop
 from tests.benchmarks._serving.processes import Server
 from tests.benchmarks._serving.world import requests_of
 from tests.benchmarks._table import Figure
@@ -111,7 +112,7 @@ def _recovery(bench: Bench, server: Server, requests: list[bytes], before: Peak)
             server.port,
             requests,
             rate=RECOVERY_SHARE * before.rate,
-            seconds=effort.seconds,
+            seconds=effort.open_seconds,
             connections=effort.connections,
             seed=1,
         )

@@ -80,7 +80,11 @@ class Server:
 
     def rss_mib(self) -> float:
         """Resident memory of it and its children, shared pages counted in each."""
-        return sum(_resident_kib(pid) for pid in family(self.pid)) / 1024
+        return sum(_kib(pid, "VmRSS") for pid in family(self.pid)) / 1024
+
+    def anonymous_mib(self) -> float:
+        """The part of it that is no file's: without the pages of the mapped release, which come as they are read."""
+        return sum(_kib(pid, "RssAnon") for pid in family(self.pid)) / 1024
 
     def n_descriptors(self) -> int:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in family(self.pid))
@@ -144,10 +148,10 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(fields[at]) for at in CPU_FIELDS) / TICKS_A_SECOND
 
 
-def _resident_kib(pid: int) -> int:
+def _kib(pid: int, name: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
+    found = [line.split()[1] for line in status.splitlines() if line.startswith(f"{name}:")]
     return int(found[0]) if found else 0

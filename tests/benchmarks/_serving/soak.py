@@ -164,18 +164,22 @@ def soak_figures(bench: Bench) -> Iterator[Figure]:
     server = bench.server(OURS)
     soak = Soak(server.port, bench.world, effort.soak_clients, seed=1)
     resident: list[float] = []
+    anonymous: list[float] = []
     descriptors: list[int] = []
     started = time.monotonic()
     for until in _checkpoints(effort.soak_first, effort.soak_requests, effort.soak_parts):
         run(soak.until(until))
         time.sleep(effort.settle_s)
         resident.append(server.rss_mib())
+        anonymous.append(server.anonymous_mib())
         descriptors.append(server.n_descriptors())
         minutes = (time.monotonic() - started) / 60
         say(f"soak: {soak.tally.sent} requests in {minutes:.1f} min, {resident[-1]:.1f} MiB, {descriptors[-1]} open")
     tally = soak.tally
     note = f"{resident[0]:.1f} MiB after {effort.soak_first}, {resident[-1]:.1f} after {effort.soak_requests}"
     yield Figure("soak: growth of resident memory, MiB", resident[-1] - resident[0], RSS_BAR, note)
+    note = "the rest of the growth is pages of the mapped release"
+    yield Figure("soak: growth of memory that is no file's, MiB", anonymous[-1] - anonymous[0], "", note)
     note = f"{descriptors[0]} → {descriptors[-1]}"
     yield Figure("soak: growth of open descriptors", descriptors[-1] - descriptors[0], DESCRIPTOR_BAR, note)
     note = f"{tally.right} replies known as their own, {tally.cancelled} requests cut midway"

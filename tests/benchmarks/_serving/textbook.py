@@ -61,24 +61,67 @@ def load_tower(folder: Path) -> QueryTower:
     return tower.eval()
 
 
+class Textbook:
+    """All that a request needs, in memory."""
+
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        torch.set_num_threads(1)
+        faiss.omp_set_num_threads(1)
+        item_vectors = np.load(folder / "item_vectors.npy")
+        self.item_ids = [item_id(row) for row in range(len(item_vectors))]
+        self.row_of = {name: row for row, name in enumerate(self.item_ids)}
+        self.type_code = {name: code for code, name in enumerate(EVENT_TYPES)}
+        self.vectors = torch.from_numpy(item_vectors)
+        self.index = faiss.IndexFlatIP(item_vectors.shape[1])
+        self.index.add(item_vectors)
+        self.tower = load_tower(folder)
+        self.redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
+
+    async def recommend(self, request: RecommendationRequest) -> RecommendationReply:
+        """One slate."""
+        history = json.loads(await self.redis.get(textbook_user(request.user_id)) or "[]")
+        candidates = self.retrieve([entry for entry in history if entry["item_id"] in self.row_of])
+        pipeline = self.redis.pipeline(transaction=False)
+        for row, _ in candidates:
+            pipeline.hgetall(textbook_item(self.item_ids[row]))
+        features = await pipeline.execute()
+        popularity = np.array([float(each["popularity"]) for each in features], np.float32)
+        available = np.array([each["available"] == "1" for each in features])
+        values = np.array([score for _, score in candidates], np.float32) + POPULARITY_WEIGHT * popularity
+        values[~available] = -np.inf
+        best = np.argsort(-values, kind="stable")[: request.limit]
+        items = [
+            RecommendedItem(
+                item_id=self.item_ids[candidates[place][0]],
+                value=float(values[place]),
+                source="ann",
+                reasons=["close to what you chose"],
+                position=position,
+            )
+            for position, place in enumerate(best.tolist())
+        ]
+        return RecommendationReply(recommendation_id=uuid.uuid4().hex, items=items, release="1", degraded=[])
+
+    def retrieve(self, history: list[dict[str, Any]]) -> list[tuple[int, float]]:
+        """The nearest unseen items: (row, similarity)."""
+        rows = [self.row_of[entry["item_id"]] for entry in history]
+        types = [self.type_code[entry["event_type"]] for entry in history]
+        with torch.no_grad():
+            query = self.tower(self.vectors[rows][None], torch.tensor([types]), torch.tensor([len(rows)])).numpy()
+        similarity, nearest = self.index.search(query, N_CANDIDATES + len(rows))
+        seen = set(rows)
+        found = zip(nearest[0].tolist(), similarity[0].tolist(), strict=True)
+        return [(row, score) for row, score in found if row not in seen][:N_CANDIDATES]
+
+
 def create_app(folder: Path, redis_url: str) -> FastAPI:
     """The application over the files of `folder`."""
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
-    item_vectors = np.load(folder / "item_vectors.npy")
-    row_of = {item_id(row): row for row in range(len(item_vectors))}
-    item_ids = list(row_of)
-    type_code = {name: code for code, name in enumerate(EVENT_TYPES)}
-    vectors = torch.from_numpy(item_vectors)
-    index = faiss.IndexFlatIP(item_vectors.shape[1])
-    index.add(item_vectors)
-    tower = load_tower(folder)
-    client = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
+    stack = Textbook(folder, redis_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await client.aclose()
+        await stack.redis.aclose()
 
     app = FastAPI(lifespan=lifespan)
 
@@ -88,35 +131,6 @@ def create_app(folder: Path, redis_url: str) -> FastAPI:
 
     @app.post(PATH, response_model=RecommendationReply)
     async def recommend(request: RecommendationRequest) -> Any:
-        history = json.loads(await client.get(textbook_user(request.user_id)) or "[]")
-        known = [entry for entry in history if entry["item_id"] in row_of]
-        rows = [row_of[entry["item_id"]] for entry in known]
-        types = [type_code[entry["event_type"]] for entry in known]
-        with torch.no_grad():
-            query = tower(vectors[rows][None], torch.tensor([types]), torch.tensor([len(rows)])).numpy()
-        similarity, nearest = index.search(query, N_CANDIDATES + len(rows))
-        seen = set(rows)
-        found = zip(nearest[0].tolist(), similarity[0].tolist(), strict=True)
-        candidates = [(row, score) for row, score in found if row not in seen][:N_CANDIDATES]
-        pipeline = client.pipeline(transaction=False)
-        for row, _ in candidates:
-            pipeline.hgetall(textbook_item(item_ids[row]))
-        features = await pipeline.execute()
-        popularity = np.array([float(each["popularity"]) for each in features], np.float32)
-        available = np.array([each["available"] == "1" for each in features])
-        values = np.array([score for _, score in candidates], np.float32) + POPULARITY_WEIGHT * popularity
-        values[~available] = -np.inf
-        best = np.argsort(-values, kind="stable")[: request.limit]
-        items = [
-            RecommendedItem(
-                item_id=item_ids[candidates[place][0]],
-                value=float(values[place]),
-                source="ann",
-                reasons=["close to what you chose"],
-                position=position,
-            )
-            for position, place in enumerate(best.tolist())
-        ]
-        return RecommendationReply(recommendation_id=uuid.uuid4().hex, items=items, release="1", degraded=[])
+        return await stack.recommend(request)
 
     return app

@@ -73,47 +73,54 @@ def load_index(item_vectors: NDArray[np.float32]) -> faiss.IndexScalarQuantizer:
     return index
 
 
-def create_app(folder: Path, redis_url: str) -> FastAPI:
-    """The application over the files of `folder`."""
-    item_vectors = np.load(folder / "item_vectors.npy")
-    item_ids = [item_id(row) for row in range(len(item_vectors))]
-    item_keys = [tuned_item(row) for row in range(len(item_vectors))]
-    index, tower = load_index(item_vectors), load_tower(folder)
-    client = redis.asyncio.Redis.from_url(redis_url)
+class Tuned:
+    """All that a request needs, in memory."""
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await client.aclose()
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        self.item_vectors = np.load(folder / "item_vectors.npy")
+        self.item_ids = [item_id(row) for row in range(len(self.item_vectors))]
+        self.item_keys = [tuned_item(row) for row in range(len(self.item_vectors))]
+        self.index, self.tower = load_index(self.item_vectors), load_tower(folder)
+        self.redis = redis.asyncio.Redis.from_url(redis_url)
 
-    app = FastAPI(lifespan=lifespan)
-
-    async def readyz(request: Request) -> Response:
-        return Response(b'{"status":"ready"}', media_type="application/json")
-
-    async def recommend(request: Request) -> Response:
+    async def recommend(self, request: Request) -> Response:
+        """One slate."""
         asked = DECODER.decode(await request.body())
-        packed = await client.get(tuned_user(asked.user_id)) or b""
+        packed = await self.redis.get(tuned_user(asked.user_id)) or b""
         n = len(packed) // BYTES_OF_AN_EVENT
         rows = np.frombuffer(packed, "<i4", n)
         types = np.frombuffer(packed, np.uint8, n, offset=4 * n).astype(np.int64)
-        inputs = {"history": item_vectors[rows][None], "event_types": types[None], "lengths": np.array([n])}
-        similarity, nearest = index.search(tower.run(None, inputs)[0], N_CANDIDATES + n)
+        inputs = {"history": self.item_vectors[rows][None], "event_types": types[None], "lengths": np.array([n])}
+        similarity, nearest = self.index.search(self.tower.run(None, inputs)[0], N_CANDIDATES + n)
         unseen = ~np.isin(nearest[0], rows)
         candidates, scores = nearest[0][unseen][:N_CANDIDATES], similarity[0][unseen][:N_CANDIDATES]
-        packed_items = await client.mget([item_keys[row] for row in candidates.tolist()])
+        packed_items = await self.redis.mget([self.item_keys[row] for row in candidates.tolist()])
         features = np.frombuffer(b"".join(packed_items), "<f4").reshape(-1, PACKED_ITEM.size // 4)
         values = scores + POPULARITY_WEIGHT * features[:, POPULARITY_AT]
         values[features[:, AVAILABLE_AT] != 1] = -np.inf
         best = np.argsort(-values, kind="stable")[: asked.limit]
         chosen = zip(candidates[best].tolist(), values[best].tolist(), strict=True)
         items = [
-            RecommendedItem(item_ids[row], value, "ann", REASONS, position)
+            RecommendedItem(self.item_ids[row], value, "ann", REASONS, position)
             for position, (row, value) in enumerate(chosen)
         ]
         reply = RecommendationReply(uuid.uuid4().hex, items, "1", ())
         return Response(ENCODER.encode(reply), media_type="application/json")
 
+
+def create_app(folder: Path, redis_url: str) -> FastAPI:
+    """The application over the files of `folder`."""
+    stack = Tuned(folder, redis_url)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await stack.redis.aclose()
+
+    async def readyz(request: Request) -> Response:
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+    app = FastAPI(lifespan=lifespan)
     app.add_route("/readyz", readyz, methods=["GET"])
-    app.add_route(PATH, recommend, methods=["POST"])
+    app.add_route(PATH, stack.recommend, methods=["POST"])
     return app

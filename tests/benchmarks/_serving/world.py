@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.storage.atomic import locked_folder
+
 ROOT = Path(__file__).resolve().parents[3]
 PATH = "/v1/recommendations"
 LIMIT = 20
@@ -40,6 +42,7 @@ SOURCES = (
     "recsys/models",
     "recsys/storage",
     "tests/benchmarks/_serving/build.py",
+    "tests/benchmarks/_serving/catalogue.py",
     "tests/benchmarks/_serving/peer_keys.py",
     "tests/benchmarks/_serving/world.py",
 )
@@ -109,13 +112,19 @@ def requests_of(users: Sequence[int]) -> list[bytes]:
 
 
 def ensure_world(cache: Path, size: WorldSize) -> World:
-    """The world of this size, from `cache` where it is there already, else built in a process of its own."""
+    """The world of this size, from `cache` where it is there already, else built in a process of its own.
+
+    Worlds of the same size that an earlier version made are removed then.
+    """
     folder = cache / _key(size)
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "tests.benchmarks._serving.build", str(folder), json.dumps(asdict(size))]
-        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked_folder(cache):
+        if not (folder / "complete").exists():
+            for old in cache.glob(f"{size.n_items}x{size.dim}-*"):
+                shutil.rmtree(old)
+            folder.mkdir()
+            command = [sys.executable, "-m", "tests.benchmarks._serving.build", str(folder), json.dumps(asdict(size))]
+            subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     return World(folder, size)
 
 
