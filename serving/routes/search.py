@@ -70,17 +70,20 @@ async def _search(
     if asked.vector is not None:
         wanted = _by_vector(asked.vector, asked.modality, view)
         return _over(view, partial(search, replace(wanted, personalise=personalise), question.query))
+    content: Mapping[str, Floats] = {}
     try:
         content = await _encoded(asked, view, service, timeout_s)
     except (EncoderUnavailable, Overloaded, ArtifactError):
         if asked.text is None:
             raise
+    if not content and asked.text is not None:
         return _over(view, partial(by_title, asked.text, question.query))
     return _over(view, partial(search, Wanted(content, personalise=personalise), question.query))
 
 
 async def _encoded(asked: SearchRequest, view: CatalogView, service: Service, timeout_s: float) -> Mapping[str, Floats]:
-    """modality → vector, in every space that the words or the picture can be compared in."""
+    """modality → vector, in every space that the words or the picture can be compared in; none for words that say
+    nothing."""
     release = view.release
     kind = "text" if asked.text is not None else "image"
     names = [name for name in spaces_shared_with(kind, release) if name in release.content_indexes]
@@ -91,9 +94,9 @@ async def _encoded(asked: SearchRequest, view: CatalogView, service: Service, ti
     else:
         picture = _picture(asked.image_base64 or "", service)
         vector = await service.content.encode_image(picture, release_id=release.release_id, timeout_s=timeout_s)
-    if not np.any(vector):
-        raise InvalidRequest(f"the {kind} says nothing that can be compared", field=f"/{kind}")
-    return dict.fromkeys(names, vector)
+    if not np.any(vector) and asked.text is None:
+        raise InvalidRequest("the picture says nothing that can be compared", field="/image_base64")
+    return dict.fromkeys(names, vector) if np.any(vector) else {}
 
 
 def _by_vector(values: tuple[float, ...], modality: str, view: CatalogView) -> Wanted:

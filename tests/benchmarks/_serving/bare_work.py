@@ -7,7 +7,6 @@ call takes another user, so that nothing is warmer than it is in the service.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -18,19 +17,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import redis.asyncio
+import uvloop
 
 from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.history import History
 from recsys.index.files import open_index
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.live import CatalogView, view_of
 from recsys.ranking import rank_features
 from recsys.release_loading import Adapters, load_release
 from recsys.storage.release_files import LocalReleaseStore
-from recsys.storage.urls import open_store
+from recsys.storage.urls import open_state_reader, open_store
 from recsys.times import to_ms
 from recsys.types import Candidates
 from serving.bodies import ENCODER
 from serving.schemas import RecommendationReply, RecommendationRequest, decode
+from tests.benchmarks._serving.build import ANN_QUOTA
 from tests.benchmarks._serving.peer_keys import textbook_item
 from tests.benchmarks._serving.world import LIMIT, N_CANDIDATES, item_id, user_id
 
@@ -60,6 +62,7 @@ class BareWork:
         self.event_types = np.load(histories.with_name("event_types.npy"))[:MOST_USERS].astype(np.int64)
         self.n_users = len(self.histories)
         self.store = open_store(redis_url)
+        self.reader = open_state_reader(redis_url, self.store)
         self.states = [self.store.user_state(user_id(user)) for user in range(self.n_users)]
         assert all(len(state.history) == self.histories.shape[1] for state in self.states), "Redis lacks the users"
         self.requests = [
@@ -76,17 +79,26 @@ class BareWork:
         self.found = [view.index.search(query[None], N_CANDIDATES)[0][0] for query in self.queries]
         self.nobody = np.empty(0, np.uint64)
         self.filter = FilterConfig()
+        # As many as the service asks for: its quota, and those that the user has seen.
+        self.n_asked = ANN_QUOTA + self.histories.shape[1]
+        self.pasts = [
+            History(rows, types, state.seen, state.blocked, view.release.neighbours)
+            for rows, types, state in zip(self.histories, self.event_types, self.states, strict=True)
+        ]
 
     def parts(self) -> dict[str, Call]:
-        """The six bare parts of a request."""
+        """The bare parts of a request but the read, which needs an event loop."""
         return {
             "JSON decode": lambda user: decode(self.request_decoder, self.requests[user]),
-            "packed read": lambda user: self.store.user_state(user_id(user)),
             "tower": self._tower,
-            "index search": lambda user: self.view.index.search(self.queries[user][None], N_CANDIDATES),
+            "index search": lambda user: self.view.index.search(self.queries[user][None], self.n_asked),
             "gate": self._gate,
             "JSON encode": lambda user: ENCODER.encode(self.reply),
         }
+
+    async def read(self, user: int) -> int:
+        """By the service's own reader, as far as a request goes whose user did nothing since."""
+        return (await self.reader.packed_state(user_id(user), timeout_s=1.0)).version
 
     def _tower(self, user: int) -> np.ndarray:
         return self.encoder.encode(self.vectors[user], self.event_types[user], None)
@@ -101,7 +113,7 @@ class BareWork:
         rows, view = self.found[user], self.view
         similarity = view.vectors(rows) @ self.queries[user]
         candidates = Candidates(rows, similarity, np.ones(len(rows), np.int64), similarity)
-        features = rank_features(self.histories[user], candidates, view)
+        features = rank_features(self.pasts[user], candidates, view)
         return features, view.hidden[rows], view.available_from_ms[rows], view.available_until_ms[rows]
 
 
@@ -137,14 +149,17 @@ async def async_cpu_us(call: Callable[[int], Awaitable[object]], n_calls: int, n
 def main(workspace: str, redis_url: str, reply: str, histories: str, calls: str) -> None:
     work = BareWork(load_view(Path(workspace)), redis_url, Path(reply).read_bytes(), Path(histories))
     hgetall, n_calls = Hgetall(redis_url, work.found), int(calls)
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     parts = work.parts()
     for call in parts.values():
         cpu_us(call, min(n_calls, 50), work.n_users)
     loop.run_until_complete(async_cpu_us(hgetall.read, 5, work.n_users))
+    loop.run_until_complete(async_cpu_us(work.read, 50, work.n_users))
     for line in sys.stdin:
         if line.strip() == "parts":
             answer = {name: cpu_us(call, n_calls, work.n_users) for name, call in parts.items()}
+            read = loop.run_until_complete(async_cpu_us(work.read, n_calls, work.n_users))
+            answer["packed read"] = read
         else:
             reads = max(n_calls // 4, 5)
             theirs = loop.run_until_complete(async_cpu_us(hgetall.read, reads, work.n_users))

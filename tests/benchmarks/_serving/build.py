@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from recsys.catalog import ITEM_FIELDS, category_matrix, items_table
+from recsys.dataset import Modality
 from recsys.features.blend import Blend
+from recsys.features.diversity import diversity_of
 from recsys.features.transitions import HISTORY_DECAY, HISTORY_WINDOW
 from recsys.index.files import write_index
 from recsys.index.planner import build_index
@@ -56,8 +58,10 @@ PROJECT_BATCH, REDIS_BATCH = 4096, 2000
 # With 50 seen items, which ann and popular overshoot by: about 200 candidates after the gate.
 CONFIG = """\
 [recommender.retrieval]
-ann = 80
+ann = {ann_quota}
 similar = 35
+category = 15
+trending = 10
 recent = 20
 popular = 0
 
@@ -65,9 +69,10 @@ popular = 0
 port = 0
 
 [serving.cache]
-query_vectors = {query_vectors}
+histories_mib = {histories_mib}
 """
-QUERY_VECTORS = 20_000
+HISTORIES_MIB = 128
+ANN_QUOTA = 80
 
 
 def build(folder: Path, size: WorldSize) -> None:
@@ -135,17 +140,25 @@ def write_release(
     )
     rows, weights = make_neighbours(size, catalogue.clusters, rng)
     everywhere = np.ones(size.n_items, np.bool_)
+    image, text = catalogue.image.astype(np.float32), catalogue.text.astype(np.float32)
+    diversity = diversity_of(
+        (Modality("image", "", image, everywhere), Modality("text", "", text, everywhere)), size.n_items
+    )
+    for name, vectors in (("image", image), ("text", text)):
+        write_index(build_index(vectors), staging / f"content_{name}.faiss")
     arrays: dict[str, NDArray[Any]] = {
         "item_vectors": item_vectors,
         "item_counts": catalogue.counts,
         "neighbours_rows": rows,
         "neighbours_weights": weights,
-        "content_image": catalogue.image,
+        "content_image": image,
         "content_image_present": everywhere,
-        "content_text": catalogue.text,
+        "content_text": text,
         "content_text_present": everywhere,
         "profile_hashes": np.empty(0, np.uint64),
         "profiles": np.empty((0, 0), np.float32),
+        "diversity": diversity.vectors,
+        "diversity_projection": diversity.projection,
     }
     for name, array in arrays.items():
         np.save(staging / f"{name}.npy", array, allow_pickle=False)
@@ -201,8 +214,8 @@ def put_release(folder: Path, staging: Path, size: WorldSize) -> None:
     cache_off.mkdir()
     for name in ("artifacts", "releases"):
         (cache_off / name).symlink_to(Path("..") / "workspace" / name)
-    (workspace / "recsys.toml").write_text(CONFIG.format(query_vectors=QUERY_VECTORS))
-    (cache_off / "recsys.toml").write_text(CONFIG.format(query_vectors=0))
+    (workspace / "recsys.toml").write_text(CONFIG.format(ann_quota=ANN_QUOTA, histories_mib=HISTORIES_MIB))
+    (cache_off / "recsys.toml").write_text(CONFIG.format(ann_quota=ANN_QUOTA, histories_mib=0))
 
 
 def write_peers(folder: Path, staging: Path, model: TrainedModel, item_vectors: Floats, catalogue: Catalogue) -> None:
