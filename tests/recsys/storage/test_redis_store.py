@@ -15,8 +15,9 @@ import pytest
 import redis
 
 from recsys.errors import ConfigError, StoreUnavailable
-from recsys.events import SpoolRange
+from recsys.events import SpoolRange, UserMerge
 from recsys.ports import LiveItem, Store
+from recsys.storage.redis_log import RedisLog
 from recsys.storage.redis_server import PrivateRedis
 from recsys.storage.urls import open_store
 from tests.contracts.events import LATER, NOON, NOON_MS, event, past, shown_to
@@ -302,3 +303,18 @@ def test_a_batch_of_exposures_on_keys_of_another_program_writes_nothing(store: S
     with pytest.raises(StoreUnavailable, match="namespace of its own"):
         store.append_exposures([shown_to("ann")], SpoolRange("s", 0, 10), served_keep_s=60)
     assert not admin.exists("recsys:d:s", "recsys:s:ann")
+
+
+def test_who_is_merged_while_an_erasure_begins_is_erased_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.append([event(1, user="anon"), event(2)])
+    read_merges = RedisLog.merges
+
+    def read_and_then_merge(log: RedisLog) -> Iterator[UserMerge]:
+        found = list(read_merges(log))
+        if not found:
+            store.merge_users("anon", "ann", now=NOON)
+        return iter(found)
+
+    monkeypatch.setattr(RedisLog, "merges", read_and_then_merge)
+    assert store.erase_user("ann", now=LATER).n_events == 2
+    assert list(store.read()) == []
