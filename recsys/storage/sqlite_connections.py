@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from recsys.errors import StoreUnavailable
 from recsys.storage.sqlite_schema import SCHEMA_VERSION, upgrade
 
 BUSY_TIMEOUT_S = 5.0
+_SCAN_BYTES = 2**20
 
 
 class SqliteConnections:
@@ -48,7 +49,6 @@ class SqliteConnections:
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.execute("pragma synchronous = full")
         connection.execute("pragma cache_size = -8192")
-        connection.execute("pragma secure_delete = on")  # what was erased, or replaced, must not stay in free pages
         with self._lock:
             if self._closed:
                 connection.close()
@@ -82,19 +82,39 @@ class SqliteConnections:
                 if not durable:
                     connection.execute("pragma synchronous = full")
 
-    def fold_back(self, *, rebuild: bool) -> bool:
-        """Fold the write-ahead log back into the file and cut it, so that neither holds what was deleted; False where
-        a long reader stands in the way, until the next time.
-
-        Args:
-            rebuild: write the whole file anew first: it has free space from before such was overwritten.
-        """
+    @contextmanager
+    def overwriting(self) -> Iterator[None]:
+        """What this thread deletes meanwhile is overwritten with zeros."""
         with self._in_our_words():
-            connection = self.get()
-            if rebuild:
-                connection.execute("vacuum")
-            busy, _, _ = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+            self.get().execute("pragma secure_delete = on")
+            try:
+                yield
+            finally:
+                self.get().execute("pragma secure_delete = off")
+
+    def fold_back(self) -> bool:
+        """Fold the write-ahead log back into the file and cut it, so that it holds nothing; False where somebody who
+        reads for long stands in the way."""
+        with self._in_our_words():
+            busy, _, _ = self.get().execute("pragma wal_checkpoint(truncate)").fetchone()
         return not busy
+
+    def holds(self, texts: Sequence[str]) -> bool:
+        """Whether the file has these bytes anywhere, also where it is free."""
+        wanted = [text.encode() for text in texts]
+        overlap = max(map(len, wanted)) - 1
+        with self._in_our_words(), self._path.open("rb") as file:
+            tail = b""
+            while part := file.read(_SCAN_BYTES):
+                if any(each in tail + part for each in wanted):
+                    return True
+                tail = part[-overlap:] if overlap else b""
+        return False
+
+    def write_anew(self) -> None:
+        """Write the file without what is free in it; others wait to write meanwhile, some seconds a GB."""
+        with self._in_our_words():
+            self.get().execute("vacuum")
 
     def close(self) -> None:
         with self._lock:

@@ -8,13 +8,14 @@ from itertools import islice
 from sqlite3 import Connection
 from typing import TypeVar
 
+from recsys.errors import StoreUnavailable
 from recsys.events import ErasureReceipt, micros_of, user_hash
 from recsys.storage.records import unpack_exposure
 from recsys.storage.sqlite_connections import SqliteConnections
-from recsys.storage.sqlite_schema import HAS_REMNANTS
 
 _ROWS = 500  # a transaction; keeps other writers' waits short
-_STILL_READ = "the write-ahead log, which somebody reads: until its next checkpoint, or the next erasure"
+_IN_LOG = "the write-ahead log and free space of the file, since somebody reads it for long: until the next erasure"
+_IN_FREE_SPACE = "free space of the file, which could not be written anew: until the next erasure"
 _MERGED = """with recursive found (user_id) as (
     select ? union select source_user_id from merges join found on target_user_id = found.user_id)
     select user_id from found"""
@@ -35,9 +36,18 @@ def erased_until_us(connection: Connection, user_id: str) -> int:
 def erase_user(connections: SqliteConnections, user_id: str, now: datetime) -> ErasureReceipt:
     """See `FeatureStore.erase_user`. First the states, with the time of erasure, in one step; from then on nothing old
     comes in, so that the logs can be gone through in small transactions, up to where they ended then."""
+    with connections.overwriting():
+        users, counts = _erase_rows(connections, user_id, micros_of(now))
+    return ErasureReceipt(user_hash(user_id), now, *counts, _remaining(connections, users))
+
+
+def _erase_rows(
+    connections: SqliteConnections, user_id: str, now_us: int
+) -> tuple[list[str], tuple[int, int, int, int, int]]:
+    """All who were erased, and the counts in the receipt's order."""
     with connections.transaction() as connection:
         users = [str(row[0]) for row in connection.execute(_MERGED, (user_id,)).fetchall()]
-        _raise_erased_until(connection, users, micros_of(now))
+        _raise_erased_until(connection, users, now_us)
         n_states = _delete(connection, "user_states where user_id = ?", users)
         n_served = _delete(connection, "served where user_id = ?", users)
         n_merges = _delete(connection, "merges where source_user_id = ?1 or target_user_id = ?1", users)
@@ -47,8 +57,7 @@ def erase_user(connections: SqliteConnections, user_id: str, now: datetime) -> E
         )
     n_events = sum(_erase_events(connections, users, user, last_event) for user in users)
     n_exposures = sum(_erase_exposures(connections, users, user, last_exposure) for user in users)
-    not_erased = () if _overwrite(connections) else (_STILL_READ,)
-    return ErasureReceipt(user_hash(user_id), now, n_states, n_served, n_events, n_exposures, n_merges, not_erased)
+    return users, (n_states, n_served, n_events, n_exposures, n_merges)
 
 
 def _erase_events(connections: SqliteConnections, users: Sequence[str], user_id: str, end: int) -> int:
@@ -106,13 +115,17 @@ def _delete(connection: Connection, what: str, values: Sequence[str] | Sequence[
     return sum(connection.execute(f"delete from {what}", (value,)).rowcount for value in values)
 
 
-def _overwrite(connections: SqliteConnections) -> bool:
-    """Deleted rows are zeros in the file already (`secure_delete`); the log may still hold them as they were."""
-    with connections.read() as connection:
-        row = connection.execute("select 1 from meta where name = ?", (HAS_REMNANTS,)).fetchone()
-    if not connections.fold_back(rebuild=row is not None):
-        return False
-    if row is not None:
-        with connections.transaction() as connection:
-            connection.execute("delete from meta where name = ?", (HAS_REMNANTS,))
-    return True
+def _remaining(connections: SqliteConnections, users: Sequence[str]) -> tuple[str, ...]:
+    """Clean the log and the file; what could not be cleaned.
+
+    Deleted rows are zeros already, but earlier copies of them may lie where pages were split or rows grew.
+    """
+    if not connections.fold_back():
+        return (_IN_LOG,)
+    if not connections.holds(users):
+        return ()
+    try:
+        connections.write_anew()
+    except StoreUnavailable as error:
+        return (f"{_IN_FREE_SPACE} ({error})",)
+    return () if connections.fold_back() else (_IN_LOG,)

@@ -6,7 +6,6 @@ import secrets
 from sqlite3 import Connection
 
 SCHEMA_VERSION = 2
-HAS_REMNANTS = "has_remnants"  # in `meta`: the file was written before deleted bytes were overwritten
 
 _FIRST = """
 create table meta (name text primary key, value) without rowid;
@@ -54,8 +53,6 @@ def upgrade(connection: Connection) -> int:
         _run(connection, _FIRST)
         connection.execute("insert into meta values ('log_id', ?)", (secrets.token_hex(8),))
         connection.execute("insert into meta values ('items_version', 0)")
-    else:
-        connection.execute("insert into meta values (?, 1)", (HAS_REMNANTS,))
     _run(connection, _SECOND)
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     return found
