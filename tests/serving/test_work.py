@@ -51,7 +51,7 @@ def test_a_full_service_answers_429_with_a_time_to_come_back(serve: Serve, store
     gate, entered = threading.Event(), threading.Event()
     read = store.user_state
 
-    def slow(user_id: str) -> object:
+    def slow(user_id: str, with_served: bool = False) -> object:
         entered.set()
         gate.wait(5)
         return read(user_id)
