@@ -54,7 +54,7 @@ def test_every_setting_uncommented_is_the_same_configuration(tmp_path: Path) -> 
 def test_every_section_stands_in_the_file() -> None:
     sections = tomllib.loads(render_config())
     assert set(sections) == set(WorkspaceConfig.model_fields)
-    assert set(sections["serving"]) == {"limits", "cache"}
+    assert set(sections["serving"]) == {"limits", "cache", "encoder"}
 
 
 @pytest.mark.parametrize("config_type", list(config_classes(WorkspaceConfig))[1:], ids=lambda each: each.__name__)
