@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from types import FrameType
 
 import uvicorn
 
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     variables = {OPTIONS[name]: value for name, value in options.items() if value is not None}
     if variables.get("RECSYS_PORT") == "0":
         variables["RECSYS_PORT"] = str(free_port())
+    signal.signal(signal.SIGTERM, _end)
     try:
         with handed_to_workers(variables) as settings:
             address = f"http://{settings.serving.host}:{settings.serving.port}"
@@ -47,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _end(signal_number: int, frame: FrameType | None) -> None:
+    """Uvicorn ends by SIGTERM in its own way, then raises it again: what was opened here is closed, too."""
+    raise SystemExit(0)
 
 
 def free_port() -> int:

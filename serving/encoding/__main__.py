@@ -26,52 +26,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed, and leave no folder")
     options = parser.parse_args(arguments)
     log_to_stderr()
-    parent = os.getppid()
     try:
-        asyncio.run(_run(options.workspace.resolve(), options.socket, with_parent=options.with_parent))
+        outlived = asyncio.run(_run(options.workspace.resolve(), options.socket, with_parent=options.with_parent))
     except RecsysError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    finally:
-        if options.with_parent and os.getppid() != parent:
-            with suppress(OSError):  # the parent is gone, and its runtime folder would stay for good
-                options.socket.parent.rmdir()
+    if outlived:
+        with suppress(OSError):  # nobody else would remove its folder now
+            options.socket.parent.rmdir()
     return 0
 
 
-async def _run(workspace: Path, socket: Path, *, with_parent: bool) -> None:
-    stop = asyncio.Event()
+async def _run(workspace: Path, socket: Path, *, with_parent: bool) -> bool:
+    """Whether it ended because its parent had."""
+    stop, outlived = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    if with_parent:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C is the parent's business, which lets the workers end first
-        watch = asyncio.create_task(_end_with_parent(stop))
-    else:
-        loop.add_signal_handler(signal.SIGINT, stop.set)
-        watch = asyncio.create_task(asyncio.sleep(0))
+    # Ctrl-C is the parent's business, which lets the workers end first.
+    loop.add_signal_handler(signal.SIGINT, (lambda: None) if with_parent else stop.set)
+    watch = asyncio.create_task(_end_with_parent(stop, outlived)) if with_parent else None
     server, engine, releases = open_server(workspace)
     with suppress(ArtifactError):  # there is none yet, or it is damaged: requests will say so
         if current := releases.current():
             engine.prepare(current)
     await server.serve(socket, stop)
-    watch.cancel()
+    if watch is not None:
+        watch.cancel()
+    return outlived.is_set()
 
 
-async def _end_with_parent(stop: asyncio.Event) -> None:
+async def _end_with_parent(stop: asyncio.Event, outlived: asyncio.Event) -> None:
     """stdin is a pipe that ends when the parent does; a fork of it may hold it open, so it is looked for, too."""
     parent = os.getppid()
     loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
 
     def heard() -> None:
         if not os.read(0, 1024):
             loop.remove_reader(0)
-            stop.set()
+            ended.set()
 
     loop.add_reader(0, heard)
-    while os.getppid() == parent:
-        await asyncio.sleep(PARENT_CHECK_S)
+    while not ended.is_set() and os.getppid() == parent:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), PARENT_CHECK_S)
+    outlived.set()
     stop.set()
 
 

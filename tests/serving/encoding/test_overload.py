@@ -60,7 +60,7 @@ def test_two_hundred_at_once_are_refused_but_for_a_queue_of_sixteen(start: Start
 
         asyncio.run(all_at_once())
         assert ended.count(True) >= QUEUE
-        assert not ended[: -QUEUE // 2].count(True) > 100, "most are refused"
+        assert ended.count(False) > 100
         assert all(ended[-QUEUE // 2 :]), "who is refused does not wait for those who are not"
         n_accepted, n_refused = n_accepted + ended.count(True), n_refused + ended.count(False)
     assert rss_bytes(process.pid) - before < 16 << 20
