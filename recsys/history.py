@@ -17,14 +17,26 @@ from numpy.typing import NDArray
 from recsys.features.category_lists import CategoryLists
 from recsys.features.transitions import Neighbours, Votes
 from recsys.live import CatalogView
+from recsys.ports import ItemIndex
 from recsys.types import HistoryItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 LOOKED_BACK = 20  # latest interactions that tell which categories somebody is looking at
+NEAREST_KEPT = 400  # neighbours that are kept, about
 BYTES_OF_OBJECTS = 1500
 """About what the Python objects of one kept history weigh beside its arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNearest:
+    """What an index answered to the history's query vector: rows int64 [k] and similarities float32 [k]."""
+
+    index: ItemIndex
+    k: int
+    rows: Rows
+    similarity: Floats
 
 
 class History:
@@ -36,6 +48,7 @@ class History:
         seen, blocked: uint64, sorted `hash64` of item ids.
         missing_ids: ids of the session that the catalogue does not know.
         query_vector: float32 [D] once the query tower ran; None before.
+        nearest: its neighbours as an index last gave them without a filter; None before.
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class History:
         self.seen, self.blocked = seen, blocked
         self.missing_ids = missing_ids
         self.query_vector: Floats | None = None
+        self.nearest: KeptNearest | None = None
         self._neighbours = neighbours
         self._favourites: list[int] | None = None
 
@@ -72,7 +86,7 @@ class History:
     def size_bytes(self) -> int:
         """About what keeping it costs, with all that may be worked out later."""
         n_votes = min(len(self.rows), self._neighbours.history_window) * int(self._neighbours.rows.shape[1])
-        return BYTES_OF_OBJECTS + 16 * len(self.rows) + 8 * (len(self.seen) + len(self.blocked)) + 20 * n_votes
+        return BYTES_OF_OBJECTS + 12 * NEAREST_KEPT + 16 * len(self.rows) + 8 * (len(self.seen) + len(self.blocked)) + 20 * n_votes
 
 
 @dataclass(frozen=True, slots=True)

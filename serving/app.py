@@ -4,6 +4,7 @@ starts, and closes it when it ends."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import sys
@@ -45,6 +46,7 @@ OPERATIONS = (
     *health.OPERATIONS,
 )
 SWITCH_S = 0.0005
+GC_THRESHOLDS = (50_000, 20, 100)
 DESCRIPTION = (
     "Personalised recommendations from behaviour, pictures and words. Errors are problem+json (RFC 9457); every reply "
     "carries X-Request-Id. Ids are any UTF-8 up to 256 characters without control characters; times are RFC 3339 with "
@@ -150,5 +152,7 @@ def app_of_this_process() -> FastAPI:
     """What a server's worker process calls: settings from its environment, logs to stderr."""
     # A background thread gives way to the requests ten times sooner than Python's default.
     sys.setswitchinterval(SWITCH_S)
+    # A request leaves few cycles behind, and a catalogue is many objects to walk over: look for cycles seldom.
+    gc.set_threshold(*GC_THRESHOLDS)
     log_to_stderr()
     return create_app(settings_here())

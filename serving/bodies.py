@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import types
+from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from recsys.errors import TooLarge
 
@@ -57,8 +59,11 @@ async def _timely(receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
         try:
-            async with asyncio.timeout_at(give_up_at):
-                message = await receive()
+            # Most bodies are there already; a timer costs more than reading them.
+            message, waiting = _at_once(receive())
+            if waiting is not None:
+                async with asyncio.timeout_at(give_up_at):
+                    message = await waiting
         except TimeoutError:
             raise HTTPException(408, "the body did not come in time; send it again", {"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
@@ -66,6 +71,32 @@ async def _timely(receive: Receive) -> AsyncIterator[bytes]:
         part, more = message.get("body", b""), message.get("more_body", False)
         give_up_at += len(part) / BODY_BYTES_A_S
         yield part
+
+
+def _at_once(coroutine: Any) -> tuple[Message, Awaitable[Message] | None]:
+    """What a coroutine returns without waiting; else what there is to wait for."""
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration as done:
+        return done.value, None
+    return {}, _go_on(coroutine, waits_for)
+
+
+@types.coroutine
+def _go_on(coroutine: Any, waits_for: Any) -> Generator[Any, Any, Message]:
+    """The rest of a coroutine that has begun to wait."""
+    while True:
+        try:
+            sent = yield waits_for
+        except BaseException as error:
+            step = partial(coroutine.throw, error)
+        else:
+            step = partial(coroutine.send, sent)
+        try:
+            waits_for = step()
+        except StopIteration as done:
+            message: Message = done.value
+            return message
 
 
 async def _discard(parts: AsyncIterator[bytes]) -> None:

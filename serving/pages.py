@@ -99,4 +99,5 @@ class PageTokens:
 
 def asked_digest(*parts: object) -> bytes:
     """8 bytes of who asked and for what; equal for equal parts."""
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    text = "\x00".join([part if type(part) is str else repr(part) for part in parts])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

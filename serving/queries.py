@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -63,7 +63,7 @@ def question_of(asked: Asking, service: Service, kind: str, of: object = None) -
     _require_at_most(asked.exclude_item_ids, limits.max_exclude, "exclude_item_ids")
     canonical = _filter(asked.filter, service) if asked.filter else ""
     now = datetime.now(UTC)
-    recommendation_id = uuid.uuid4().hex
+    recommendation_id = os.urandom(16).hex()
     digest = asked_digest(kind, of, asked.user_id, asked.session_id, asked.history, asked.surface, canonical)
     page = Page(recommendation_id, 0, NO_ITEMS)
     if asked.page_token:

@@ -6,6 +6,7 @@ verifying, warming and joining the live items all happen before the swap, in the
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import time
@@ -195,6 +196,7 @@ class Releases:
         with self._change:
             self._hold(view_of(release, self._live.values(), self._live_version))
             self._report()
+        gc.freeze()  # what was loaded lives as long as the release: no search for cycles need walk over it
         self._telemetry.release(release.release_id)
         log(logging.INFO, "a release serves", release=release.release_id, n_items=release.n_items)
 

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from recsys.budget import Budget
 from recsys.config import Config
-from recsys.history import History
+from recsys.history import History, KeptNearest
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows
 from recsys.retrieval.merging import Found
@@ -113,18 +113,23 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
     """The query vector's nearest items, newcomers among them."""
     if asked.query_vector is None or k <= 0:
         return Nearest()
+    index, kept = asked.catalog.index, asked.history.nearest
+    # The same vector in the same index has the same neighbours; a change of what is shown makes another index.
+    if asked.matching is None and kept is not None and kept.index is index and kept.k == k:
+        return Nearest(kept.rows, kept.similarity)
     if not guard.works():
         return Nearest(failed="index_broken")
     if not budget.affords("retrieve"):
         return Nearest(failed="no_time")
     try:
-        rows, similarity = asked.catalog.index.search(asked.query_vector[None, :], k, asked.matching)
+        rows, similarity = index.search(asked.query_vector[None, :], k, asked.matching)
     except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
         guard.note(False)
         return Nearest(failed="index_failed")
     guard.note(True)
     if asked.matching is None:
         guard.answered(asked.catalog, asked.query_vector, rows[0])
+        asked.history.nearest = KeptNearest(index, k, rows[0], similarity[0])
     return Nearest(rows[0], similarity[0])
 
 
