@@ -12,7 +12,7 @@ from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.ports import ReleaseStore, Store
 from recsys.release import LoadedRelease
 from recsys.release_loading import Adapters, load_release
-from recsys.storage.release_files import LocalReleaseStore
+from recsys.storage.release_urls import open_release_store
 from recsys.storage.urls import open_shared_buckets, open_store
 from serving.feature_cache import KnownStates, VectorCache, with_caches
 from serving.rate_leases import RateLeases
@@ -23,6 +23,7 @@ from serving.service import Service
 from serving.settings import Settings
 from serving.store_guard import GuardedStore
 from serving.telemetry import Telemetry
+from serving.transfers import log_transfer
 from serving.work import Work
 
 ADAPTERS = Adapters(
@@ -38,11 +39,11 @@ def open_service(settings: Settings, telemetry: Telemetry) -> Service:
     """The service of a workspace, not yet started.
 
     Raises:
-        ConfigError: no such kind of store.
+        ConfigError: no such kind of store, or of storage for releases.
         StoreUnavailable: the SQLite file cannot be used (Redis may come later).
     """
     store = open_store(settings.serving.store_url, root=settings.workspace)
-    release_store = LocalReleaseStore(settings.workspace)
+    release_store = open_release_store(settings.releases, root=settings.workspace, on_transfer=log_transfer)
 
     def load(release_id: str) -> LoadedRelease:
         return load_release(release_store, release_id, ADAPTERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +17,12 @@ from pydantic import ValidationError
 
 from recsys.errors import ConfigError
 from recsys.recommender import RecommenderConfig
+from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig, require_safe
 from recsys.workspace import Workspace
 
 WORKSPACE_VARIABLE = "RECSYS_WORKSPACE"
+RELEASES_VARIABLE = "RECSYS_RELEASES_URL"
 METRICS_VARIABLE = "RECSYS_METRICS_DIR"
 
 # Environment variable → key of `[serving]`, with a dot for one of its sections.
@@ -46,12 +48,14 @@ class Settings:
     Attributes:
         workspace: the folder, absolute.
         metrics_dir: where several workers keep their numbers together; None for a single one.
+        releases: where the releases lie.
     """
 
     workspace: Path
     serving: ServingConfig
     recommender: RecommenderConfig
     metrics_dir: Path | None = None
+    releases: ReleasesConfig = field(default_factory=ReleasesConfig)
 
 
 def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Settings:
@@ -62,10 +66,11 @@ def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | N
     """
     variables = {**environment, **(options or {})}
     workspace = Workspace.open(Path(variables.get(WORKSPACE_VARIABLE) or "."))
+    workspace = workspace.with_releases_at(variables.get(RELEASES_VARIABLE))
     serving = _overruled(workspace.config.serving, variables)
     require_safe(serving)
     metrics_dir = Path(variables[METRICS_VARIABLE]) if variables.get(METRICS_VARIABLE) else None
-    return Settings(workspace.root, serving, workspace.config.recommender, metrics_dir)
+    return Settings(workspace.root, serving, workspace.config.recommender, metrics_dir, workspace.config.releases)
 
 
 def settings_here() -> Settings:

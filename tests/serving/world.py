@@ -30,6 +30,7 @@ class Shelf:
     pointer: str | None = "r1"
     pointer_is_broken: bool = False
     before: str | None = None
+    held: str | None = None
 
     def current(self) -> str | None:
         if self.pointer_is_broken:
@@ -38,6 +39,12 @@ class Shelf:
 
     def previous(self) -> str | None:
         return self.before
+
+    def last_known(self) -> str | None:
+        return self.before
+
+    def hold(self, release_id: str) -> None:
+        self.held = release_id
 
     def load(self, release_id: str) -> LoadedRelease:
         found = self.releases[release_id]
