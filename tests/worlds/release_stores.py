@@ -90,7 +90,7 @@ def put(store: ReleaseStore, folder: Path, **texts: str) -> str:
 
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Storage options of a server on loopback that speaks S3 and has a bucket `releases`; keys are in the environment."""
+    """Storage options of a server on loopback that speaks S3, with a bucket `releases`; keys in the environment."""
     pytest.importorskip("s3fs")
     import fsspec
 
