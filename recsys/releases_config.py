@@ -11,8 +11,8 @@ from recsys.references import normal_root, url_scheme
 
 # Schemes whose file systems can create an object only where there is none: two publishers never overwrite each other.
 SCHEMES = ("s3", "s3a", "gs", "gcs", "file", "memory")
-_SECRETS = frozenset({"key", "secret", "password", "sas_token", "account_key", "connection_string", "credential"})
-_TOKENS = frozenset({"google_default", "cloud", "cache", "anon", "browser"})  # of gcsfs: names of ways, not secrets
+_SECRETS = ("key", "secret", "password", "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_TOKENS = ("google_default", "cloud", "cache", "anon", "browser")  # of gcsfs: names of ways, not secrets
 
 
 class ReleasesConfig(Config):
@@ -41,9 +41,11 @@ class ReleasesConfig(Config):
     def _is_known(cls, url: str) -> str:
         if not url:
             return url
+        if url_scheme(url) == "memory":
+            raise ValueError("memory:// is seen by one process only; write file:///folder")
         if url_scheme(url) not in SCHEMES:
             raise ValueError(
-                f"{url!r}: write one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}; of other file systems it is "
+                f"{url!r}: write s3://bucket/prefix, gs://bucket/prefix or file:///folder; of other file systems it is "
                 "not known that two who publish at once cannot overwrite each other"
             )
         return normal_root(url)
@@ -51,12 +53,17 @@ class ReleasesConfig(Config):
     @field_validator("storage_options")
     @classmethod
     def _holds_no_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
-        found = sorted(_SECRETS & options.keys())
-        if "token" in options and options["token"] not in _TOKENS:
-            found.append("token")
+        found = _secrets_in(options)
         if found:
             raise ValueError(
                 f"{', '.join(found)} does not belong into a file: give it in the environment, as the storage's own "
                 "tools read it (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS)"
             )
         return options
+
+
+def _secrets_in(options: dict[str, Any]) -> list[str]:
+    """The names of what is secret in them, at any depth."""
+    found = [name for name in _SECRETS if name in options]
+    found += ["token"] if options.get("token", "anon") not in _TOKENS else []
+    return found + [name for inner in options.values() if isinstance(inner, dict) for name in _secrets_in(inner)]
