@@ -59,7 +59,7 @@ class OnnxEncoder(BaseEncoder):
         except UnicodeDecodeError as error:
             raise CorruptArtifact(f"the tokenizer is not text: {error}") from None
         # The path, not the bytes: the weights then lie in memory once.
-        return cls(OnnxForm(model_path, _space_in(description), tokenizer_json), threads=threads)
+        return cls(OnnxForm(model_path, space_in(description), tokenizer_json), threads=threads)
 
     @classmethod
     def load(cls, directory: Path, modality: str, *, threads: int = 1) -> OnnxEncoder:
@@ -120,7 +120,8 @@ def _session(model: bytes | Path, threads: int) -> ort.InferenceSession:
         raise CorruptArtifact(f"ONNX Runtime cannot read the encoder; export it again: {error}") from error
 
 
-def _space_in(description: dict[str, Any]) -> EmbeddingSpace:
+def space_in(description: dict[str, Any]) -> EmbeddingSpace:
+    """The embedding space that `description_of` wrote down. Raises CorruptArtifact."""
     if description.get("format") != FORMAT:
         raise CorruptArtifact(f"the encoder's description is of format {description.get('format')}, not {FORMAT}")
     try:

@@ -13,6 +13,7 @@ RecsysError
 │   └── SpaceMismatch       its vectors live in another embedding space
 ├── GateFailed              a release is not good enough to publish (exit code 1; all others 2)
 ├── StoreUnavailable        Redis or SQLite does not answer
+├── EncoderUnavailable      the encoder process does not answer, or not in time
 └── RequestError            one request cannot be served as asked (HTTP 4xx)
     ├── InvalidRequest      a field is wrong (422)
     ├── NotSupported        a field whose feature this version lacks (422)
@@ -78,6 +79,10 @@ class GateFailed(RecsysError):
 
 class StoreUnavailable(RecsysError):
     """A store does not answer, or answers with an error."""
+
+
+class EncoderUnavailable(RecsysError):
+    """The process that encodes words, pictures and sounds does not answer, or not in time."""
 
 
 class RequestError(RecsysError):

@@ -119,6 +119,11 @@ class HistoryCache:
         self._on_look_up(found is not None)
         return found if found is not None else self._keep(key, make())
 
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
     def _keep(self, key: Hashable, history: History) -> History:
         size = history.size_bytes
         if size > self._max_bytes:

@@ -1,195 +1,59 @@
-"""What the recommender needs from the world. Adapters live in storage/, index/ and inference/; bootstraps join them."""
+"""What the recommender needs from the world. Adapters live in storage/, index/ and inference/; bootstraps join them.
+
+What it needs of stores stands in `recsys.store_ports`, and is named here too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.events import EventStatus, Exposure, Interaction
 from recsys.manifest import ReleaseManifest
-from recsys.types import HistoryItem
+from recsys.store_ports import (
+    MAX_STORED_HISTORY,
+    MAX_STORED_SERVED,
+    EventLog,
+    FeatureStore,
+    LiveItem,
+    PackedState,
+    RequestStore,
+    StateReader,
+    Store,
+    UserState,
+)
 
-MAX_STORED_HISTORY = 200
-
-
-def _no_hashes() -> NDArray[np.uint64]:
-    return np.empty(0, np.uint64)
-
-
-def _no_times() -> NDArray[np.int64]:
-    return np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class UserState:
-    """All that one request needs to know of a user, read in one round trip.
-
-    Attributes:
-        history: the latest `MAX_STORED_HISTORY` interactions, oldest first.
-        seen: uint64 [S], sorted `hash64` of every item_id the user ever interacted with.
-        blocked: uint64 [K], sorted `hash64` of items this user must never see.
-        version: changes whenever history, seen or blocked do; a cache key. What was served does not change it.
-        served: uint64 [R], `hash64` of the items last put before the user, in order of arrival; empty unless asked
-            for. An item that was served twice stands twice.
-        served_at_ms: int64 [R], when each was, UTC milliseconds.
-    """
-
-    history: tuple[HistoryItem, ...] = ()
-    seen: NDArray[np.uint64] = field(default_factory=_no_hashes)
-    blocked: NDArray[np.uint64] = field(default_factory=_no_hashes)
-    version: int = 0
-    served: NDArray[np.uint64] = field(default_factory=_no_hashes)
-    served_at_ms: NDArray[np.int64] = field(default_factory=_no_times)
-
-    def unpack(self) -> UserState:
-        """Itself: a state that is unpacked already is a `PackedState` too."""
-        return self
-
-
-class PackedState(Protocol):
-    """A user's state as it was read. Who keeps derived values by (user, version) unpacks only what has changed."""
-
-    @property
-    def version(self) -> int:
-        """`UserState.version`, without unpacking anything."""
-        ...
-
-    @property
-    def served(self) -> NDArray[np.uint64]:
-        """`UserState.served`, without unpacking the rest."""
-        ...
-
-    @property
-    def served_at_ms(self) -> NDArray[np.int64]:
-        """`UserState.served_at_ms`, without unpacking the rest."""
-        ...
-
-    def unpack(self) -> UserState:
-        """All of it; some 50 µs for 200 items of history."""
-        ...
-
-
-class StateReader(Protocol):
-    """Users' states for an event loop: the one read of the hot path."""
-
-    async def packed_state(self, user_id: str, *, timeout_s: float, with_served: bool = False) -> PackedState:
-        """One round trip; an unknown user has version 0 and the empty state.
-
-        Cancelling it is safe: the answer, when it comes, is given to nobody.
-
-        Args:
-            timeout_s: what is left of the request's budget.
-            with_served: read what was served lately too.
-
-        Raises:
-            StoreUnavailable: the store does not answer within `timeout_s`, or is known not to answer at all, which is
-                said at once; or what it holds is not a state (then from the answer's own methods).
-        """
-        ...
-
-    async def close(self) -> None:
-        """Let go of the connection; whoever still waits gets StoreUnavailable."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LiveItem:
-    """An item as upserted while a release serves.
-
-    Attributes:
-        item_id: its external id.
-        fields: the catalogue fields that were ever upserted (of `CatalogItem`, as JSON values; None clears one).
-            All others are the release's, so a newer catalogue changes them.
-        vectors: modality → float32 [D] content vector in the encoder's space.
-        space_ids: modality → embedding space of that vector; another space's vector is not used.
-        deleted: True = the item must not be shown any more.
-        version: the store's counter at the write; grows with every upsert.
-    """
-
-    item_id: str
-    fields: Mapping[str, Any]
-    vectors: Mapping[str, NDArray[np.float32]]
-    space_ids: Mapping[str, str]
-    deleted: bool = False
-    version: int = 0
-
-
-class FeatureStore(Protocol):
-    """Live state of users and items. A store, not a cache: nothing in it may be lost.
-
-    Every method raises StoreUnavailable when the store does not answer.
-    """
-
-    def user_state(self, user_id: str) -> UserState:
-        """One round trip; an unknown user has the empty state."""
-        ...
-
-    def import_histories(self, histories: Iterable[tuple[str, Sequence[HistoryItem]]]) -> int:
-        """Merge past interactions into the users' states without logging them as events; the number of users.
-
-        Idempotent by `event_hash`; history ends up sorted by (occurred_at_ms, arrival).
-        """
-        ...
-
-    def block(self, user_id: str, item_ids: Sequence[str]) -> None:
-        """Never show these items to this user again."""
-        ...
-
-    def upsert_items(self, items: Sequence[LiveItem]) -> int:
-        """Write items (their `version` is set by the store); the store's version after it."""
-        ...
-
-    def items_since(self, version: int) -> tuple[int, Sequence[LiveItem]]:
-        """The store's version now, and the items written after `version`, each once, in its latest form.
-
-        A `version` beyond the store's own is of a store that was lost: the answer then holds all items.
-        """
-        ...
-
-    def ping(self) -> None:
-        """Raises StoreUnavailable unless the store can answer."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class EventLog(Protocol):
-    """Append-only log of interactions and exposures. The adapter that implements it also keeps the users' states:
-    an accepted interaction is in the log and in `FeatureStore.user_state` after one atomic step."""
-
-    def append(self, interactions: Sequence[Interaction]) -> list[EventStatus]:
-        """One status each, in order. The second event with one event_id is a "duplicate", also within a batch."""
-        ...
-
-    def append_exposure(self, exposure: Exposure) -> None: ...
-
-    def read(self, after: str = "") -> Iterator[tuple[str, Interaction]]:
-        """Interactions in append order after a cursor ("" = from the start), each with its cursor. Streams."""
-        ...
-
-    def exposures(self, after: str = "") -> Iterator[tuple[str, Exposure]]: ...
-
-
-class RequestStore(Protocol):
-    """The part of a store that one request uses."""
-
-    def user_state(self, user_id: str) -> PackedState:
-        """See `FeatureStore.user_state`."""
-        ...
-
-    def append_exposure(self, exposure: Exposure) -> None:
-        """See `EventLog.append_exposure`."""
-        ...
-
-
-class Store(FeatureStore, EventLog, Protocol):
-    """What one store URL gives: `sqlite:///path`, `redis://host:port/db`, `memory://`."""
+__all__ = [
+    "MAX_STORED_HISTORY",
+    "MAX_STORED_SERVED",
+    "Allowed",
+    "AllowedRows",
+    "BucketDraw",
+    "ContentEncoder",
+    "Drawn",
+    "EventLog",
+    "FeatureStore",
+    "ItemEncoder",
+    "ItemIndex",
+    "LiveItem",
+    "PackedState",
+    "QueryEncoder",
+    "RankFeatures",
+    "Ranker",
+    "ReleaseFiles",
+    "ReleaseStore",
+    "RequestStore",
+    "SearchWay",
+    "SharedBuckets",
+    "StateReader",
+    "Store",
+    "UserState",
+]
 
 
 class AllowedRows:

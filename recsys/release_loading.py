@@ -53,6 +53,8 @@ class Adapters:
         open_index: (index file, item vectors float32 [N, D]) → index.
         open_content_encoder: (file name under `encoders/` → path) → encoder.
         open_ranker: None ranks by the blend, whatever the release carries.
+        encodes_elsewhere: another process reads the encoders' graphs and verifies them; here only their descriptions
+            are, which name the embedding spaces.
     """
 
     open_index: Callable[[Path, NDArray[np.float32]], ItemIndex]
@@ -60,6 +62,11 @@ class Adapters:
     open_item_tower: Callable[[Path], ItemEncoder]
     open_content_encoder: Callable[[Mapping[str, Path]], ContentEncoder]
     open_ranker: Callable[[Path], Ranker] | None = None
+    encodes_elsewhere: bool = False
+
+    def reads(self, name: str) -> bool:
+        """Whether this file of a release is read here, and so must be what the manifest says."""
+        return not (self.encodes_elsewhere and name.startswith(ENCODER_FOLDER) and name.endswith(".onnx"))
 
 
 def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> LoadedRelease:
@@ -71,7 +78,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         SpaceMismatch: its encoders live in other embedding spaces than its vectors.
     """
     manifest = store.manifest(release_id)
-    paths = _opened(store, manifest)
+    paths = _opened(store, manifest, adapters)
     schema = _schema(_path(paths, "serving.json"))
     items = _items(_path(paths, "items.parquet"))
     vocabulary = _vocabulary(items, schema)
@@ -115,10 +122,14 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
     return release
 
 
-def _opened(store: ReleaseFiles, manifest: ReleaseManifest) -> dict[str, Path]:
-    """All files, verified, a handful at a time: they may have to be pulled first."""
+def _opened(store: ReleaseFiles, manifest: ReleaseManifest, adapters: Adapters) -> dict[str, Path]:
+    """All files, verified where this process reads them, a handful at a time: they may have to be pulled first."""
+
+    def opened(name: str) -> Path:
+        return store.open(manifest, name, verify=adapters.reads(name))
+
     with ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="release-file") as pool:
-        return dict(zip(manifest.files, pool.map(lambda name: store.open(manifest, name), manifest.files), strict=True))
+        return dict(zip(manifest.files, pool.map(opened, manifest.files), strict=True))
 
 
 def require_one_release(release: LoadedRelease) -> None:

@@ -26,7 +26,7 @@ class ReleasesConfig(Config):
             service starts without a network.
         keep: releases whose copies stay there; the current one, the one before it and those in use always do.
         timeout_s: how long one question to `url` may take; pulling a file may take longer.
-        storage_options: what the file system of `url` is opened with: `{ endpoint_url = "http://127.0.0.1:9000" }`.
+        storage_options: such as `{ endpoint_url = "http://127.0.0.1:9000" }`: what the file system is opened with.
             Keys belong into the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, a role), not here.
     """
 

@@ -10,18 +10,22 @@ Letters: C candidates, D width of a vector, N + M rows of the catalogue.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.budget import UNLIMITED, Budget
 from recsys.errors import InvalidRequest
+from recsys.expressions.evaluation import mask_of
+from recsys.expressions.parsing import parse
 from recsys.filtering import GateInput, allowed
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
+from recsys.rank_items import list_items
 from recsys.recommender import ALONE, RecommenderConfig, Surroundings, encode, expose, gate_of, hydrate
 from recsys.release import LoadedRelease
 from recsys.retrieval import Found, merge
@@ -30,6 +34,7 @@ from recsys.types import Candidates, Query, Slate
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
+MAX_WORDS = 8  # of a text that are looked for in titles
 QUOTA = 300  # candidates of each kind of vector at first; four times as many where the rules leave too few
 
 
@@ -197,3 +202,24 @@ def _cosines(vectors: Floats, vector: Floats) -> Floats:
     """float32 [C], cosines of some rows with one vector; 0 for a row of zeros."""
     lengths = np.linalg.norm(vectors, axis=1) * max(float(np.linalg.norm(vector)), 1e-12)
     return np.asarray(vectors @ vector / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def by_title(
+    text: str,
+    query: Query,
+    catalog: CatalogView,
+    store: RequestStore,
+    config: RecommenderConfig,
+    around: Surroundings = ALONE,
+    budget: Budget = UNLIMITED,
+) -> Slate:
+    """Items whose titles hold the words, all of them or else any, the most popular first: what search falls back to
+    while nothing can be encoded."""
+    words = [f"title contains {json.dumps(word)}" for word in text.split()[:MAX_WORDS]]
+    rows = np.empty(0, np.int64)
+    for join in (" and ", " or "):
+        if words and not len(rows):
+            rows = np.flatnonzero(mask_of(parse(join.join(words)), catalog))
+    rows = rows[np.argsort(-catalog.log_popularity[rows], kind="stable")]
+    slate = list_items(rows, catalog.log_popularity[rows], "content", query, catalog, store, config, around)
+    return replace(slate, degraded=("encode", *slate.degraded))

@@ -35,9 +35,11 @@ class LimitsConfig(Config):
         max_events: events in one batch.
         max_events_bytes: body of one batch.
         max_item_bytes: body of one item upsert, its picture in base64 included.
+        max_items: lines of one batch of items.
+        max_items_bytes: body of one batch of items.
         max_image_bytes: a picture's file, decoded from base64.
         max_limit: items in one slate.
-        max_concurrent: requests in work or waiting; one more is answered with 429.
+        max_concurrent: requests of one worker in work or waiting; one more is answered with 429 at once.
         max_concurrent_items: the same for item upserts, which wait for an encoder.
     """
 
@@ -47,9 +49,11 @@ class LimitsConfig(Config):
     max_events: int = Field(default=1000, ge=1)
     max_events_bytes: int = Field(default=MIB, ge=1024)
     max_item_bytes: int = Field(default=8 * MIB, ge=1024)
+    max_items: int = Field(default=1000, ge=1)
+    max_items_bytes: int = Field(default=32 * MIB, ge=1024)
     max_image_bytes: int = Field(default=5 * MIB, ge=1024)
     max_limit: int = Field(default=500, ge=1, le=500)
-    max_concurrent: int = Field(default=128, ge=1)
+    max_concurrent: int = Field(default=64, ge=1)
     max_concurrent_items: int = Field(default=16, ge=1)
 
 
@@ -57,15 +61,32 @@ class CacheConfig(Config):
     """The `[serving.cache]` section. Caches hold copies only: dropping one loses nothing; 0 switches it off.
 
     Attributes:
-        query_vectors: vectors of the query tower, by the exact history that went in.
+        histories_mib: users' histories in rows with their query vectors, by the version of the user's state and the
+            release: an event makes another version, so a hit is never old.
         content_vectors: text and image vectors of upserted items, by content.
-        user_state_entries: the last known states of users, in history items and seen marks all users together;
-            used only while the store does not answer.
+        query_texts: vectors of search texts, by text, in front of the encoder process.
+        user_states_mib: the last known states of users, used only while the store does not answer.
     """
 
-    query_vectors: int = Field(default=20_000, ge=0)
+    histories_mib: float = Field(default=128, ge=0)
     content_vectors: int = Field(default=4_096, ge=0)
-    user_state_entries: int = Field(default=500_000, ge=0)
+    query_texts: int = Field(default=4_096, ge=0)
+    user_states_mib: float = Field(default=64, ge=0)
+
+
+class BudgetsConfig(Config):
+    """The `[serving.budgets]` section: how long an answer may take. A stage that would overrun is left out, and named
+    in `degraded`.
+
+    Attributes:
+        recommendations_ms: recommendations, similar items, ranking, lists.
+        search_ms: search and refine, which wait for an encoder.
+        explain_ms: recommendations with `explain`, which run the towers several times.
+    """
+
+    recommendations_ms: float = Field(default=50.0, gt=0)
+    search_ms: float = Field(default=250.0, gt=0)
+    explain_ms: float = Field(default=1000.0, gt=0)
 
 
 class TracesConfig(Config):
@@ -132,6 +153,27 @@ class ApiKeyConfig(Config):
         return _digest(digest)
 
 
+class EncoderProcessConfig(Config):
+    """The `[serving.encoder]` section: the one process of this host that turns words, pictures and sounds into vectors.
+
+    Attributes:
+        process: `auto` starts it once the current release has encoders, `own` always; `off` lets every worker hold
+            the encoders itself, which costs their size once for each.
+        queue: requests that it works on or keeps waiting; one more is refused at once.
+        threads: cores of one forward pass.
+        cached_texts: vectors of texts that it keeps, 2 kB each at 512 dimensions.
+        cached_images: the same for pictures and sounds.
+        timeout_ms: how long the upsert of an item waits for its vectors.
+    """
+
+    process: Literal["auto", "own", "off"] = "auto"
+    queue: int = Field(default=64, ge=1)
+    threads: int = Field(default=1, ge=1)
+    cached_texts: int = Field(default=20_000, ge=0)
+    cached_images: int = Field(default=2_000, ge=0)
+    timeout_ms: int = Field(default=5_000, ge=1)
+
+
 class ServingConfig(Config):
     """How the service runs.
 
@@ -149,6 +191,11 @@ class ServingConfig(Config):
         release_poll_s: how often `releases/current` is looked at.
         stale_after_s: when upserts could not be read for this long, replies say `degraded: ["live_items"]`.
         retry_refused_release_s: when a release that was refused is tried again.
+        spool_mib: slates' records that may wait beside the service while the store is away; more are not kept, and the
+            slates say so.
+        trending_half_life_s: after so many seconds an event counts half for what is trending.
+        online_recall_every_s: a query in so many seconds, of each worker, is repeated with exact search in the
+            background; 0 measures none.
         access_log: one log line for each request; problems are logged always.
     """
 
@@ -164,11 +211,16 @@ class ServingConfig(Config):
     release_poll_s: float = Field(default=1.0, gt=0)
     stale_after_s: float = Field(default=10.0, gt=0)
     retry_refused_release_s: float = Field(default=30.0, gt=0)
+    spool_mib: float = Field(default=64.0, gt=0)
+    trending_half_life_s: float = Field(default=3600.0, gt=0)
+    online_recall_every_s: float = Field(default=10.0, ge=0)
     access_log: bool = False
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
     traces: TracesConfig = TracesConfig()
     tracing: TracingConfig = TracingConfig()
+    encoder: EncoderProcessConfig = EncoderProcessConfig()
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -1,6 +1,6 @@
-"""Items like one item, under the hard rules that hold for everybody.
+"""Items like one item, under the hard rules.
 
-    retrieve → filter → rank
+    hydrate → retrieve → filter → rank → expose
 
 The value is the mean cosine over what both items have: item vectors (behaviour and content together) and the content
 vectors of each modality.
@@ -8,22 +8,26 @@ vectors of each modality.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.dataset import Modality
-from recsys.filtering import FilterConfig, GateInput, allowed, forbidden_by, matching_of
+from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.history import History
 from recsys.index.exact import largest
 from recsys.live import CatalogView
-from recsys.retrieval import Found, bit_of, merge, source_of
-from recsys.times import to_ms
+from recsys.ports import RequestStore
+from recsys.recommender import ALONE, RecommenderConfig, Surroundings, expose, gate_of, hydrate
+from recsys.retrieval import Found, bit_of, merge
 from recsys.trace import Trace
-from recsys.types import Candidates, Slate, SlateItem
+from recsys.types import Candidates, Query, Slate
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -44,48 +48,39 @@ class SimilarConfig(Config):
 
 def similar(
     item_id: str,
+    query: Query,
     catalog: CatalogView,
+    store: RequestStore,
+    config: RecommenderConfig,
+    around: Surroundings = ALONE,
+    budget: Budget = UNLIMITED,
     *,
-    now: datetime,
-    limit: int,
-    config: SimilarConfig | None = None,
-    rules: FilterConfig | None = None,
-    filter: str = "",
+    plan: SimilarConfig | None = None,
 ) -> Slate:
-    """The slate of an item; an unknown one has no neighbours and is named in `missing_ids`.
-
-    Args:
-        rules: the configuration's hard rules.
-        filter: an expression that the items must match.
-    """
-    row, release_id = catalog.row(item_id), catalog.release.release_id
+    """The slate of an item; an unknown one has no neighbours and is named in `missing_ids`. What the query's user has
+    seen is found again."""
+    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    plan, trace = plan or SimilarConfig(), Trace()
+    known = hydrate(query, catalog, store, config.filter, around, trace, named=(item_id,))
+    gate, row = gate_of(query, known, catalog, config.filter), catalog.row(item_id)
     if row is None:
-        return Slate("", (), release_id, missing_ids=(item_id,))
-    config, trace = config or SimilarConfig(), Trace()
-    rules = rules or FilterConfig()
-    gate = GateInput(
-        catalog,
-        to_ms(now),
-        excluded=catalog.item_hashes[[row]],
-        forbidden=forbidden_by(rules, catalog),
-        matching=matching_of(filter, rules, catalog),
-    )
-    quota = max(limit, config.quota)
-    kept_candidates = _filter(gate, _retrieve(row, gate, quota, config, trace), trace)
-    while len(kept_candidates) < limit and quota < len(catalog):
+        return expose(query, known, Candidates.none(), gate, store, config, around, trace)
+    gate = replace(gate, excluded=np.union1d(gate.excluded, catalog.item_hashes[[row]]))
+    quota = max(query.limit, plan.quota)
+    kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, trace), config.filter, trace)
+    while len(kept_candidates) < query.limit and quota < len(catalog):
         quota *= 4
-        kept_candidates = _filter(gate, _retrieve(row, gate, quota, config, trace), trace)
+        del trace.stages[-2:]  # the last round is the one that answers
+        kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, trace), config.filter, trace)
     ranked_candidates = _rank(row, kept_candidates, catalog, trace)
-    chosen = ranked_candidates.take(np.arange(min(limit, len(ranked_candidates))))
-    return Slate(
-        "",
-        _items(row, chosen, catalog),
-        release_id,
-        degraded=trace.degraded,
-        trace=tuple(trace.stages),
-        dropped=trace.dropped,
-        item_hashes=catalog.item_hashes[chosen.item_rows],
-    )
+    chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
+    follows = dict(zip(chosen.item_rows.tolist(), ((chosen.sources & bit_of("similar")) > 0).tolist(), strict=True))
+    name = catalog.name(row)
+
+    def say(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
+        return [(f"often chosen with {name}" if follows[row] else f"like {name}",) for row in rows.tolist()]
+
+    return expose(query, known, chosen, gate, store, config, around, trace, say)
 
 
 def _retrieve(row: int, gate: GateInput, quota: int, config: SimilarConfig, trace: Trace) -> Candidates:
@@ -118,9 +113,9 @@ def _nearest_by_content(row: int, modality: Modality, catalog: CatalogView, quot
     return largest(cosines, min(quota, int(np.count_nonzero(modality.present))))[0]
 
 
-def _filter(gate: GateInput, candidates: Candidates, trace: Trace) -> Candidates:
+def _filter(gate: GateInput, candidates: Candidates, config: FilterConfig, trace: Trace) -> Candidates:
     with trace.stage("filter", len(candidates)) as stage:
-        kept_candidates = candidates.take(allowed(gate, candidates.item_rows, FilterConfig(), trace.dropped))
+        kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
         stage.out(kept_candidates)
         return kept_candidates
 
@@ -151,18 +146,3 @@ def _mean_cosine(row: int, rows: Rows, catalog: CatalogView) -> Floats:
 def _normalised(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
-
-
-def _items(row: int, chosen: Candidates, catalog: CatalogView) -> tuple[SlateItem, ...]:
-    name = catalog.name(row)
-    follows = (chosen.sources & bit_of("similar")) > 0
-    return tuple(
-        SlateItem(
-            item_id=catalog.item_id(int(chosen.item_rows[position])),
-            value=float(chosen.value[position]),
-            source=source_of(int(chosen.sources[position])),
-            reasons=(f"often chosen with {name}" if follows[position] else f"like {name}",),
-            position=position,
-        )
-        for position in range(len(chosen))
-    )

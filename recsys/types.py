@@ -120,7 +120,9 @@ class Candidates:
 class SlateItem(msgspec.Struct, frozen=True):
     """One item of a slate. `position` counts from 0.
 
-    `parts` (only when the query asks to explain) are the terms of `value`, by name; they add up to it.
+    `propensity` is the probability of this item at this place, given those before it. `parts` and `because` come only
+    when the query asks to explain: the terms of `value`, by name, which add up to it; and the ids of the history items
+    that mattered most.
     """
 
     item_id: str
@@ -130,6 +132,7 @@ class SlateItem(msgspec.Struct, frozen=True):
     position: int
     propensity: float = 1.0
     parts: Mapping[str, float] = {}
+    because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

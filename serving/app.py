@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from serving import errors
 from serving.access import Access
@@ -20,21 +20,26 @@ from serving.background import Repeating
 from serving.bootstrap import open_rate_leases, open_service
 from serving.cors import Cors
 from serving.envelope import ROUTE, Envelope, Observers, Rules
-from serving.operations import API_VERSION, TITLE, Endpoint, Operation, openapi_document
+from serving.operations import API_VERSION, TITLE, Operation, openapi_document
 from serving.rate_limits import RateLimits
-from serving.routes import events, health, items, recommendations, similar, traces
+from serving.routes import events, health, items, lists, ranking, recommendations, search, similar, traces, users
 from serving.scopes import NeededScopes
 from serving.service import Service
 from serving.settings import Settings, settings_here
 from serving.telemetry import FLUSH_EVERY_S, Telemetry, log_to_stderr
 from serving.trace_peers import TracePeers, answering_peers
 from serving.tracing import Tracing, open_tracing
+from serving.work import Admission
 
 OPERATIONS = (
     recommendations.OPERATION,
+    ranking.OPERATION,
     *similar.OPERATIONS,
+    *search.OPERATIONS,
+    *lists.OPERATIONS,
     events.OPERATION,
-    items.OPERATION,
+    *items.OPERATIONS,
+    *users.OPERATIONS,
     *traces.OPERATIONS,
     *health.OPERATIONS,
 )
@@ -56,7 +61,7 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = open_service(settings, telemetry)
         try:
-            await asyncio.to_thread(service.releases.start)
+            await asyncio.to_thread(service.start)
             app.state.service = service
             async with _beside(service, settings, limits, tracing) as app.state.trace_peers:
                 yield
@@ -70,7 +75,10 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     access = Access(serving.all_keys, limits.buckets)
     cors = Cors(serving.cors_origins) if serving.cors_origins else None
     rules = Rules(access, NeededScopes(OPERATIONS), limits, cors)
-    app.add_middleware(Envelope, rules=rules, observers=Observers(telemetry, serving.access_log, tracing))
+    plain = {(each.method, each.path): each for each in OPERATIONS if "{" not in each.path}
+    admission = Admission(serving.limits.max_concurrent)
+    observers = Observers(telemetry, serving.access_log, tracing)
+    app.add_middleware(Envelope, rules=rules, observers=observers, plain=plain, admission=admission)
     app.openapi = api_document  # type: ignore[method-assign]
     return app
 
@@ -98,10 +106,10 @@ async def _beside(
         yield await stack.enter_async_context(peers)
 
 
-def _named(operation: Operation) -> Endpoint:
+def _named(operation: Operation) -> Callable[[Request], Awaitable[Any]]:
     """Its endpoint, which first tells the envelope the path's template: metrics and logs never see the path itself."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> ASGIApp:
         request.scope[ROUTE] = operation.path
         return await operation.endpoint(request)
 

@@ -6,22 +6,27 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.access import Access, Grant, Refusal
+from recsys.errors import Overloaded
+from serving.access import OPEN, Access, Grant, Refusal
+from serving.bodies import Reply
 from serving.cors import Cors
-from serving.errors import of_bug
+from serving.errors import of_bug, of_request_error, reply_to
+from serving.operations import Operation
 from serving.rate_limits import RateLimits
 from serving.recent_traces import TRACED
 from serving.scopes import NeededScopes
+from serving.service import STARTED
 from serving.telemetry import Telemetry, log
 from serving.tracing import Answered, Tracing
+from serving.work import Admission
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 CLIENT_LEFT = 499
@@ -29,6 +34,8 @@ CLIENT_LEFT = 499
 ROUTE = "recsys.route"
 # Where the scope of one that may pass carries its `Grant`.
 GRANT = "recsys.grant"
+# Of a request that was turned away before anybody looked who it was.
+NOBODY = OPEN
 
 
 @dataclass(frozen=True)
@@ -73,12 +80,31 @@ class Observers:
 
 
 class Envelope:
-    """Plain ASGI middleware; nothing that happens inside it reaches the server as an exception."""
+    """Plain ASGI middleware; nothing that happens inside it reaches the server as an exception.
 
-    def __init__(self, app: ASGIApp, *, rules: Rules, observers: Observers) -> None:
+    Operations at plain paths are called from here: a router would cost more than reading their bodies.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        rules: Rules,
+        observers: Observers,
+        plain: Mapping[tuple[str, str], Operation],
+        admission: Admission,
+    ) -> None:
+        """
+        Args:
+            plain: (method, path) → operation.
+            admission: how many requests may be in work; one more is answered with 429 at once.
+        """
         self._app = app
         self._rules = rules
         self._observers = observers
+        self._plain = plain
+        self._admission = admission
+        self._full = _full_reply()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,12 +125,35 @@ class Envelope:
             await send(message)
 
         try:
+            operation = self._plain.get((scope["method"], scope["path"]))
+            if operation is not None and operation.is_shed and self._admission.is_full:
+                scope[ROUTE] = operation.path
+                scope[GRANT] = NOBODY
+                await self._full(scope, receive, send_named)
+                return
             judged = self._rules.judged(scope)
-            if isinstance(judged, Grant):
-                scope[GRANT] = judged
-                await self._app(scope, receive, send_named)
-            else:
+            if not isinstance(judged, Grant):
                 await judged(scope, receive, send_named)
+                return
+            scope[GRANT] = judged
+            scope[STARTED] = started
+            if operation is None:
+                await self._app(scope, receive, send_named)
+                return
+            scope[ROUTE] = operation.path
+            self._admission.n += 1
+            try:
+                reply = await operation.endpoint(Request(scope, receive))
+            except ClientDisconnect:
+                raise
+            except Exception as error:
+                refusal = reply_to(error)
+                if refusal is None:
+                    raise
+                reply = refusal
+            finally:
+                self._admission.n -= 1
+            await reply(scope, receive, send_named)
         except ClientDisconnect:
             status = CLIENT_LEFT
         except Exception:
@@ -130,6 +179,13 @@ class Envelope:
         if to.tracing is not None and to.tracing.is_sampled(scope["headers"]):
             answered = Answered(scope["method"], route, status, seconds)
             to.tracing.note(scope["headers"], answered, scope.get(TRACED))
+
+
+def _full_reply() -> Reply:
+    """Made once and sent to many: a reply that is shed must cost next to nothing."""
+    refusal = of_request_error(Overloaded("too many requests are in work or waiting; try again in a second"))
+    headers = [(name, value) for name, value in refusal.raw_headers if name != b"content-length"]
+    return Reply(bytes(refusal.body), refusal.status_code, headers)
 
 
 def _request_id(scope: Scope) -> bytes:

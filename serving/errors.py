@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from recsys.errors import InvalidRequest, Overloaded, RequestError, StoreUnavailable
+from recsys.errors import ArtifactError, EncoderUnavailable, InvalidRequest, Overloaded, RequestError, StoreUnavailable
+from serving.telemetry import log
 
 PROBLEM_JSON = "application/problem+json"
 STORE_RETRY_S = 1
@@ -50,31 +52,45 @@ def of_store_error(error: StoreUnavailable) -> Response:
     return problem(503, detail, kind="store-unavailable", headers={"Retry-After": str(STORE_RETRY_S)})
 
 
+def of_encoder_error(error: EncoderUnavailable | ArtifactError) -> Response:
+    """503: words, pictures and sounds cannot be encoded now; all else goes on. What is wrong with a release's files
+    stays in the log, for it names paths."""
+    detail = str(error) if isinstance(error, EncoderUnavailable) else "the release's encoders cannot be used"
+    return problem(503, detail, kind="encoder-unavailable", headers={"Retry-After": str(STORE_RETRY_S)})
+
+
 def of_bug() -> Response:
     """500, the last resort: nothing of the cause leaves the service."""
     return problem(500, "the service failed; the X-Request-Id of this reply finds the cause in its log")
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem+json reply."""
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestError)
+def reply_to(error: Exception) -> Response | None:
+    """The reply to an error that is not our bug; None for one that is."""
+    if isinstance(error, RequestError):
         return of_request_error(error)
-
-    async def store_down(request: Request, error: Exception) -> Response:
-        assert isinstance(error, StoreUnavailable)
+    if isinstance(error, StoreUnavailable):
         return of_store_error(error)
-
-    async def from_framework(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    if isinstance(error, EncoderUnavailable | ArtifactError):
+        if isinstance(error, ArtifactError):
+            log(logging.ERROR, "the release's encoders cannot be used", why=f"{type(error).__name__}: {error}")
+        return of_encoder_error(error)
+    if isinstance(error, HTTPException):
         details = {404: "there is nothing at this address; /openapi.json lists what there is"}
         details[405] = "this address does not take that method"
         return problem(error.status_code, details.get(error.status_code, error.detail), headers=error.headers)
+    return None
 
-    app.add_exception_handler(RequestError, refused)
-    app.add_exception_handler(StoreUnavailable, store_down)
-    app.add_exception_handler(HTTPException, from_framework)
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem+json reply."""
+
+    async def handled(request: Request, error: Exception) -> Response:
+        reply = reply_to(error)
+        assert reply is not None
+        return reply
+
+    for kind in (RequestError, StoreUnavailable, EncoderUnavailable, ArtifactError, HTTPException):
+        app.add_exception_handler(kind, handled)
 
 
 def in_our_words(error: Exception) -> InvalidRequest:

@@ -1,6 +1,5 @@
 """Copies kept to save work or to survive a failure; every one may be dropped without loss.
 
-query vectors     by the exact bytes that went into the query tower: a new event is another key, so a hit is never old
 content vectors   by the text or picture: an upsert that changes a price encodes nothing
 user states       the last one read of each user, used only while the store does not answer, and then said so
 """
@@ -8,61 +7,18 @@ user states       the last one read of each user, used only while the store does
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import StoreUnavailable
-from recsys.events import Exposure
-from recsys.ports import ContentEncoder, QueryEncoder, Store, UserState
+from recsys.ports import ContentEncoder, PackedState
 from recsys.release import LoadedRelease
+from serving.bounded_cache import BoundedCache
 from serving.telemetry import CacheName, Telemetry
 
 Floats = NDArray[np.float32]
-K = TypeVar("K")
-V = TypeVar("V")
-# What a `UserState` costs in entries: its history items, and 16 bytes-wide marks for about the size of one of them.
-MARKS_PER_ENTRY = 16
-
-
-class BoundedCache(Generic[K, V]):
-    """The least recently used entries leave when the weights of all exceed `capacity`; 0 keeps nothing.
-
-    Safe from several threads.
-    """
-
-    def __init__(self, capacity: int, weight: Callable[[V], int] = lambda value: 1) -> None:
-        self._capacity = capacity
-        self._weight = weight
-        self._entries: OrderedDict[K, V] = OrderedDict()
-        self._total = 0
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            value = self._entries.get(key)
-            if value is not None:
-                self._entries.move_to_end(key)
-            return value
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            before = self._entries.pop(key, None)
-            if before is not None:
-                self._total -= self._weight(before)
-            self._entries[key] = value
-            self._total += self._weight(value)
-            while self._total > self._capacity:
-                _, oldest = self._entries.popitem(last=False)
-                self._total -= self._weight(oldest)
 
 
 class VectorCache:
@@ -81,28 +37,6 @@ class VectorCache:
             vector = make()
             self._vectors.put(key, vector)
         return vector
-
-
-class CachedQueryEncoder:
-    """A `QueryEncoder` that runs the tower once for each distinct input."""
-
-    def __init__(self, encoder: QueryEncoder, cache: VectorCache, release_id: str) -> None:
-        self._encoder = encoder
-        self._cache = cache
-        self._release = release_id.encode()
-
-    @property
-    def dim(self) -> int:
-        return self._encoder.dim
-
-    def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
-        """See the port."""
-        digest = hashlib.sha256(self._release)
-        digest.update(f"|{history.shape}|{user_text is None}|".encode())
-        for part in (history, event_types, user_text):
-            if part is not None:
-                digest.update(np.ascontiguousarray(part).data)
-        return self._cache.of(digest.digest(), lambda: self._encoder.encode(history, event_types, user_text))
 
 
 class CachedContentEncoder:
@@ -134,73 +68,30 @@ class CachedContentEncoder:
         return digest.digest()
 
 
-def with_caches(release: LoadedRelease, query_vectors: VectorCache, content_vectors: VectorCache) -> LoadedRelease:
-    """The release with its encoders behind caches; the caches may be shared by several releases."""
-    query_encoder, content_encoder = release.query_encoder, release.content_encoder
-    return replace(
-        release,
-        query_encoder=query_encoder and CachedQueryEncoder(query_encoder, query_vectors, release.release_id),
-        content_encoder=content_encoder and CachedContentEncoder(content_encoder, content_vectors),
-    )
+def with_caches(release: LoadedRelease, content_vectors: VectorCache) -> LoadedRelease:
+    """The release with its content encoder behind a cache, which may be shared by several releases."""
+    encoder = release.content_encoder
+    return replace(release, content_encoder=encoder and CachedContentEncoder(encoder, content_vectors))
 
 
 class KnownStates:
     """The last state read of each user, for the time that the store does not answer."""
 
-    def __init__(self, max_entries: int, telemetry: Telemetry) -> None:
-        self._states: BoundedCache[str, UserState] = BoundedCache(max_entries, _entries_of)
+    def __init__(self, max_bytes: int, telemetry: Telemetry) -> None:
+        self._states: BoundedCache[str, PackedState] = BoundedCache(max_bytes, lambda state: state.size_bytes)
         self._telemetry = telemetry
 
-    def remember(self, user_id: str, state: UserState) -> None:
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def remember(self, user_id: str, state: PackedState) -> None:
         self._states.put(user_id, state)
 
-    def last_known(self, user_id: str) -> UserState | None:
+    def forget(self, user_id: str) -> None:
+        """Of somebody who was erased, or merged into another, nothing may be answered any more."""
+        self._states.drop(user_id)
+
+    def last_known(self, user_id: str) -> PackedState | None:
         state = self._states.get(user_id)
         self._telemetry.cache("user_state", "miss" if state is None else "hit")
         return state
-
-
-class RememberingStore:
-    """The store as one request sees it: after its first failure it is not asked again.
-
-    Attributes:
-        stale: the state that it gave was an earlier one, kept by this process.
-    """
-
-    def __init__(self, store: Store, states: KnownStates, telemetry: Telemetry) -> None:
-        self._store = store
-        self._states = states
-        self._telemetry = telemetry
-        self._failed: StoreUnavailable | None = None
-        self.stale = False
-
-    def user_state(self, user_id: str) -> UserState:
-        """The state as stored, else the last one known; raises StoreUnavailable where there is neither."""
-        try:
-            state = self._store.user_state(user_id)
-        except StoreUnavailable as error:
-            self._note(error, "user_state")
-            known = self._states.last_known(user_id)
-            if known is None:
-                raise
-            self.stale = True
-            return known
-        self._states.remember(user_id, state)
-        return state
-
-    def append_exposure(self, exposure: Exposure) -> None:
-        if self._failed is not None:
-            raise StoreUnavailable("the store did not answer earlier in this request") from self._failed
-        try:
-            self._store.append_exposure(exposure)
-        except StoreUnavailable as error:
-            self._note(error, "append_exposure")
-            raise
-
-    def _note(self, error: StoreUnavailable, call: str) -> None:
-        self._failed = error
-        self._telemetry.store_error(call)
-
-
-def _entries_of(state: UserState) -> int:
-    return 1 + len(state.history) + (len(state.seen) + len(state.blocked)) // MARKS_PER_ENTRY

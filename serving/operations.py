@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from serving.errors import PROBLEM_JSON, Problem
 
 TITLE = "recsys"
 API_VERSION = "1"
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 REF = "#/components/schemas/{name}"
 # A scope of `recsys.serving_config.Scope`, or no key at all.
 Needs = Literal["read", "events", "admin", "open"]
@@ -31,6 +31,7 @@ class Operation:
         parameters: OpenAPI parameter objects.
         problems: statuses of its problem+json replies.
         example: a body that works.
+        media_type: of the body.
     """
 
     method: str
@@ -44,7 +45,13 @@ class Operation:
     parameters: Sequence[Mapping[str, Any]] = ()
     problems: Sequence[int] = ()
     example: Mapping[str, Any] | None = None
+    media_type: str = "application/json"
     scope: Needs = field(kw_only=True)
+
+    @property
+    def is_shed(self) -> bool:
+        """Whether it is turned away while the service is full: all but what tells that it lives."""
+        return self.scope != "open" and not self.path.startswith("/metrics")
 
 
 def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         content: dict[str, Any] = {"schema": _ref(operation.body)}
         if operation.example is not None:
             content["example"] = operation.example
-        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+        described["requestBody"] = {"required": True, "content": {operation.media_type: content}}
     success: dict[str, Any] = {"description": "Done."}
     if operation.reply is not None:
         success["content"] = {"application/json": {"schema": _ref(operation.reply)}}

@@ -58,7 +58,7 @@ class RateLeases:
     def draw(self) -> bool:
         """One draw for all buckets that are in use; whether the shared buckets answered."""
         now = self._clock()
-        since_s = max(SOONEST_S, now - self._drawn_at)
+        since_s = min(DRAW_EVERY_S, max(SOONEST_S, now - self._drawn_at))
         self._drawn_at = now
         in_use = [bucket for bucket in self._buckets if not bucket.is_idle]
         draws = [_draw_of(bucket, since_s) for bucket in in_use]
@@ -70,7 +70,7 @@ class RateLeases:
                 bucket.on_its_own(self._clock())
             return False
         for bucket, ask, got in zip(in_use, draws, drawn, strict=True):
-            bucket.drawn(got.granted - ask.held, got.left)
+            bucket.drawn(got.granted - ask.held, got.left, now)
         self._note(True)
         return True
 
@@ -98,5 +98,5 @@ class RateLeases:
 def _draw_of(bucket: Bucket, since_s: float) -> BucketDraw:
     """Twice what was asked for since the last draw, in the time until the next; what is not used goes back then."""
     held, n_asked = bucket.state()
-    want = math.ceil(2 * n_asked * DRAW_EVERY_S / since_s)
+    want = max(bucket.part, math.ceil(2 * n_asked * DRAW_EVERY_S / since_s)) if n_asked else 0
     return BucketDraw(bucket.name, bucket.rate_per_s, bucket.burst, held, min(bucket.burst, want))

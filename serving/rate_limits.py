@@ -51,13 +51,21 @@ class Bucket:
             if self._fills_itself:
                 self._tokens = min(self._own_burst, self._tokens + (now - self._at) * self._own_rate)
                 self._at = now
-            elif self._left >= 1 and self._tokens < self._n_asked and self._when_low is not None:
-                self._when_low()
+            elif self._tokens < self._n_asked:
+                self._ask_for_more(now)
             missing = 1 - self._tokens - self._credit
             if missing <= 0:
                 self._tokens -= 1
                 return 0.0
             return missing / (self._own_rate if self._fills_itself else self.rate_per_s)
+
+    def _ask_for_more(self, now: float) -> None:
+        """Tokens run out: have more drawn, where there should be some by now, and until then live on credit."""
+        left = min(self.burst, self._left + (now - self._at) * self.rate_per_s)
+        if left >= 1:
+            self._credit = max(1.0, left * CREDIT_SHARE / self._n_workers)
+            if self._when_low is not None:
+                self._when_low()
 
     def when_low(self, call: Callable[[], None]) -> None:
         """`call` is called while another draw would bring tokens that will soon be missed; it must not wait."""
@@ -74,14 +82,18 @@ class Bucket:
             n_asked, self._n_asked = self._n_asked, 0
             return math.floor(self._tokens), n_asked
 
-    def drawn(self, more: int, left: float) -> None:
+    @property
+    def part(self) -> int:
+        """What a worker in use holds ahead at least, so that a burst finds something."""
+        return math.ceil(self.burst * CREDIT_SHARE / self._n_workers)
+
+    def drawn(self, more: int, left: float, now: float) -> None:
         """Tokens that came (negative: went) by a draw, and what the shared bucket has left."""
         with self._lock:
             if self._fills_itself:
                 self._fills_itself, self._tokens = False, float(math.floor(self._tokens))
             self._tokens += more
-            self._left = left
-            self._credit = max(1.0, left * CREDIT_SHARE / self._n_workers) if left >= 1 else 0.0
+            self._left, self._at, self._credit = left, now, 0.0
 
     def on_its_own(self, now: float) -> None:
         """From now on it fills itself, with its share of the rate: the shared bucket does not answer."""

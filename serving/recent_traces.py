@@ -67,6 +67,11 @@ class RecentTraces:
             while len(kept) > self.capacity or self._n_bytes > self._max_bytes:
                 self._n_bytes -= kept.popitem(last=False)[1][1]
 
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._n_bytes = 0
+
     def get(self, recommendation_id: str) -> TracedRequest | None:
         """The request, or None where it is gone or was never here."""
         found = self._kept.get(recommendation_id)

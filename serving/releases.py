@@ -93,6 +93,11 @@ class Releases:
         return self._storage.is_failing
 
     @property
+    def live_version(self) -> int:
+        """The version of the store's items that is in the view."""
+        return self._live_version
+
+    @property
     def live_is_stale(self) -> bool:
         """Whether upserts could not be read for too long (or never yet)."""
         return self._live_age_s > self._config.stale_after_s

@@ -27,20 +27,34 @@ class HistoryEntry(Struct, forbid_unknown_fields=True):
     occurred_at: Moment | None = None
 
 
-class RecommendationRequest(Struct, forbid_unknown_fields=True):
-    """Body of POST /v1/recommendations; every field may be left out.
+Limit = Annotated[int, Meta(ge=1, le=500)]
+FilterText = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        description='Which items may be answered with: `categories has "Comedy" and attributes.year >= 1995`.',
+    ),
+]
+SurfaceName = Annotated[str, Meta(min_length=1, max_length=64)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
-    `history` is oldest first. `context`, `surface`, `filter`, `strict_filtering`, `page_token` and `validate_only` are
-    refused until their features are there.
+
+class Asking(Struct, forbid_unknown_fields=True):
+    """What every request for items may say; all of it may be left out.
+
+    `history` is of this session, oldest first. `surface` names a section of the service's configuration. Where nothing
+    matches `filter`, the answer holds other items, and `degraded` says "filter"; with `strict_filtering` it is empty.
+    `page_token` is `next_page_token` of the page before, sent with otherwise the same request. `validate_only` checks
+    everything and answers with nothing.
     """
 
     user_id: Id | None = None
     session_id: Id | None = None
     history: tuple[HistoryEntry, ...] = ()
     context: dict[str, Any] | None = None
-    surface: str | None = None
-    limit: Annotated[int, Meta(ge=1, le=500)] = 20
-    filter: str | None = None
+    surface: SurfaceName | None = None
+    limit: Limit | UnsetType = UNSET
+    filter: FilterText | None = None
     exclude_item_ids: tuple[Id, ...] = ()
     strict_filtering: bool = False
     page_token: str | None = None
@@ -48,15 +62,58 @@ class RecommendationRequest(Struct, forbid_unknown_fields=True):
     validate_only: bool = False
 
 
+class RecommendationRequest(Asking, forbid_unknown_fields=True):
+    """Body of POST /v1/recommendations; every field may be left out."""
+
+
+class RankRequest(Asking, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/rank: the items to put in order. Those that may not be shown are left out; seen ones are not."""
+
+    item_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)]
+
+
+class SearchRequest(Asking, forbid_unknown_fields=True):
+    """Body of POST /v1/search: what is searched with, exactly one of `text`, `image_base64` (PNG, JPEG or WebP),
+    `item_id` and `vector` (of `modality`'s embedding space).
+
+    `personalise` is the share of the person in the value: 0.2 where there is a user or a history.
+    """
+
+    text: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+    image_base64: str | None = None
+    item_id: Id | None = None
+    vector: Annotated[tuple[float, ...], Meta(min_length=1, max_length=8192)] | None = None
+    modality: Name = "text"
+    personalise: Share | UnsetType = UNSET
+
+
+class RefineRequest(Asking, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/refine: "like this item, but ...": vector arithmetic, a filter and the person in one call.
+
+    `text` says how the items shall differ, with `weight` of the words against the item. "cheaper", "dearer", "newer"
+    and "older" in it become a filter on price and attributes.year where the item has them; the reply's `filter` shows
+    it.
+    """
+
+    item_id: Id
+    text: Annotated[str, Meta(min_length=1, max_length=2000)]
+    weight: Share = 0.5
+    personalise: Share | UnsetType = UNSET
+
+
 class RecommendedItem(Struct):
-    """One item; `value` ranks it, the larger the better. `parts`, on `explain`, add up to `value`."""
+    """One item; `value` ranks it, the larger the better. `propensity` is the probability that it was shown there, where
+    the surface explores. On `explain`, `parts` add up to `value`, and `because` names the history items that mattered
+    most."""
 
     item_id: str
     value: float
     source: str
     reasons: tuple[str, ...]
     position: int
+    propensity: float | UnsetType = UNSET
     parts: Mapping[str, float] | UnsetType = UNSET
+    because: tuple[str, ...] | UnsetType = UNSET
 
 
 class Stage(Struct):
@@ -70,7 +127,11 @@ class Stage(Struct):
 
 
 class RecommendationReply(Struct):
-    """A slate. `degraded` names the stages that fell back, `missing_ids` the ids that the catalogue does not know."""
+    """A slate. `degraded` names the stages that fell back, `missing_ids` the ids that the catalogue does not know.
+
+    `next_page_token` is null on the last page. `filter`, on refine, is what was read out of the words; `trace` comes on
+    `explain`.
+    """
 
     recommendation_id: str
     items: tuple[RecommendedItem, ...]
@@ -79,6 +140,7 @@ class RecommendationReply(Struct):
     degraded: tuple[str, ...]
     missing_ids: tuple[str, ...]
     next_page_token: str | None
+    filter: str | UnsetType = UNSET
     trace: tuple[Stage, ...] | UnsetType = UNSET
 
 
@@ -145,6 +207,12 @@ class ItemUpsert(Struct, forbid_unknown_fields=True):
     image_base64: str | UnsetType = UNSET
 
 
+class ItemLine(ItemUpsert, forbid_unknown_fields=True):
+    """One line of POST /v1/items:batch: an item as in POST /v1/items, or `{"item_id": "...", "delete": true}`."""
+
+    delete: bool = False
+
+
 class ItemUpsertReply(Struct):
     """What became of an item.
 
@@ -159,14 +227,81 @@ class ItemUpsertReply(Struct):
     reasons: tuple[str, ...]
 
 
-class SimilarReply(Struct):
-    """Items like one item, best first."""
+class ItemDeletion(Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/items:delete."""
 
-    item_id: str
-    items: tuple[RecommendedItem, ...]
-    release: str
-    degraded: tuple[str, ...]
+    item_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)]
+
+
+class ItemDeletionReply(Struct):
+    """`missing_ids` were known neither to the catalogue nor to the store; they are deleted all the same."""
+
+    deleted: int
+    version: int
     missing_ids: tuple[str, ...]
+
+
+class ItemLineStatus(Struct, omit_defaults=True):
+    """What became of one line, by its number from 0: `status` is accepted, deleted or rejected, then with `reason`."""
+
+    line: int
+    status: str
+    item_id: str | None = None
+    reason: str = ""
+    field: str = ""
+
+
+class ItemBatchReply(Struct):
+    """One status for each line that is not empty, in order."""
+
+    statuses: list[ItemLineStatus]
+    accepted: int
+    deleted: int
+    rejected: int
+    version: int
+
+
+class UsersMerge(Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/users:merge: somebody who was anonymous is known now; their history goes to the target."""
+
+    source_user_id: Id
+    target_user_id: Id
+
+
+class UsersMergeReply(Struct):
+    """`interactions` is how many of the latest the target has now."""
+
+    target_user_id: str
+    interactions: int
+
+
+class UserErase(Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/users:erase."""
+
+    user_id: Id
+
+
+class ErasureReply(Struct):
+    """A receipt: `erased` counts what is gone by place, `remains` says what is not and when it goes. `user_hash` stands
+    for the user's id, which is kept nowhere."""
+
+    user_hash: str
+    erased_at: datetime
+    erased: Mapping[str, int]
+    remains: tuple[str, ...]
+
+
+class UserBlock(Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/users:block: never show these items to this user again; of /v1/users:unblock: do again."""
+
+    user_id: Id
+    item_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)]
+
+
+class UserBlockReply(Struct):
+    """`blocked` is how many items this user is not shown now."""
+
+    blocked: int
 
 
 class HealthReply(Struct, omit_defaults=True):
@@ -183,8 +318,12 @@ T = TypeVar("T")
 
 def recommended(item: SlateItem, *, explain: bool) -> RecommendedItem:
     """An item of a slate as replies show it; its parts only where they were asked for."""
-    parts = item.parts if explain else UNSET
-    return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, parts)
+    propensity = UNSET if item.propensity == 1.0 else item.propensity
+    if not explain:
+        return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, propensity)
+    return RecommendedItem(
+        item.item_id, item.value, item.source, item.reasons, item.position, propensity, item.parts, item.because
+    )
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:

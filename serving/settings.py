@@ -6,8 +6,9 @@ The only place of the project that reads the environment.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +20,15 @@ from recsys.errors import ConfigError
 from recsys.recommender import RecommenderConfig
 from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig, require_safe
-from recsys.workspace import Workspace
+from recsys.workspace import Workspace, WorkspaceConfig
 
 WORKSPACE_VARIABLE = "RECSYS_WORKSPACE"
 RELEASES_VARIABLE = "RECSYS_RELEASES_URL"
 METRICS_VARIABLE = "RECSYS_METRICS_DIR"
+ENCODER_VARIABLE = "RECSYS_ENCODER_SOCKET"  # from the main process to its workers
+TOKEN_VARIABLE = "RECSYS_TOKEN_KEY"  # what page tokens are signed with; the same on all hosts of one service
+TOKEN_FILE = "token.key"
+MIN_TOKEN_KEY = 16
 
 # Environment variable → key of `[serving]`, with a dot for one of its sections.
 VARIABLES: Mapping[str, str] = {
@@ -48,13 +53,19 @@ class Settings:
     Attributes:
         workspace: the folder, absolute.
         metrics_dir: where several workers keep their numbers together; None for a single one.
-        releases: where the releases lie.
+        encoder_socket: where this host's encoder process listens; None: each worker encodes itself.
+        config: all of `recsys.toml`, as it was when the service started.
+        token_key: what page tokens are signed with.
+        releases: where the releases lie: `[releases]`, overruled by the environment.
     """
 
     workspace: Path
     serving: ServingConfig
     recommender: RecommenderConfig
     metrics_dir: Path | None = None
+    encoder_socket: Path | None = None
+    config: WorkspaceConfig = field(default_factory=WorkspaceConfig)
+    token_key: bytes = field(default_factory=lambda: secrets.token_hex(32).encode())
     releases: ReleasesConfig = field(default_factory=ReleasesConfig)
 
 
@@ -66,11 +77,43 @@ def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | N
     """
     variables = {**environment, **(options or {})}
     workspace = Workspace.open(Path(variables.get(WORKSPACE_VARIABLE) or "."))
-    workspace = workspace.with_releases_at(variables.get(RELEASES_VARIABLE))
     serving = _overruled(workspace.config.serving, variables)
     require_safe(serving)
     metrics_dir = Path(variables[METRICS_VARIABLE]) if variables.get(METRICS_VARIABLE) else None
-    return Settings(workspace.root, serving, workspace.config.recommender, metrics_dir, workspace.config.releases)
+    socket = variables.get(ENCODER_VARIABLE) if serving.encoder.process != "off" else None
+    encoder_socket = Path(socket) if socket else None
+    return Settings(
+        workspace.root,
+        serving,
+        workspace.config.recommender,
+        metrics_dir,
+        encoder_socket,
+        workspace.config,
+        _token_key(workspace.root, variables),
+        workspace.with_releases_at(variables.get(RELEASES_VARIABLE)).config.releases,
+    )
+
+
+def _token_key(root: Path, variables: Mapping[str, str]) -> bytes:
+    """The key from the environment, else the workspace's own, made where there is none yet.
+
+    Raises:
+        ConfigError: it is too short to be one.
+    """
+    text = variables.get(TOKEN_VARIABLE, "").strip()
+    if text:
+        if len(text) < MIN_TOKEN_KEY:
+            raise ConfigError(f"{TOKEN_VARIABLE} has {len(text)} characters: take at least {MIN_TOKEN_KEY} random ones")
+        return text.encode()
+    path = root / TOKEN_FILE
+    with suppress(FileExistsError, OSError):  # another worker made it, or the workspace may not be written to
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32))
+    try:
+        return path.read_bytes().strip() or secrets.token_hex(32).encode()
+    except OSError:
+        return secrets.token_hex(32).encode()
 
 
 def settings_here() -> Settings:
@@ -84,9 +127,13 @@ def handed_to_workers(options: Mapping[str, str]) -> Iterator[Settings]:
 
     Raises ConfigError as `read_settings` does.
     """
-    settings = read_settings(os.environ, options)
-    os.environ.update({**options, WORKSPACE_VARIABLE: str(settings.workspace)})
-    with TemporaryDirectory(prefix="recsys-metrics-") as metrics_dir:
+    with ExitStack() as folders:
+        runtime_dir = folders.enter_context(TemporaryDirectory(prefix="recsys-encoder-", ignore_cleanup_errors=True))
+        socket = str(Path(runtime_dir) / "socket")  # a folder that is ours alone
+        settings = read_settings(os.environ, {**options, ENCODER_VARIABLE: socket})
+        os.environ.update({**options, WORKSPACE_VARIABLE: str(settings.workspace), ENCODER_VARIABLE: socket})
+        os.environ.setdefault(TOKEN_VARIABLE, settings.token_key.decode("ascii", "replace"))
+        metrics_dir = folders.enter_context(TemporaryDirectory(prefix="recsys-metrics-"))
         if settings.serving.workers > 1:
             os.environ[METRICS_VARIABLE] = metrics_dir
         yield settings

@@ -13,6 +13,20 @@ from recsys.errors import Overloaded
 T = TypeVar("T")
 
 
+class Admission:
+    """How many requests are in work; one more than there may be is refused at once, before anything is done for it."""
+
+    __slots__ = ("_most", "n")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.n = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.n >= self._most
+
+
 class Work:
     """One pool. Each request hops into it at most once."""
 

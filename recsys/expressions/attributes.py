@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from recsys.expressions.syntax import ATTRIBUTES, Path
 
 MAX_KNOWN_PATHS = 20_000
-ROWS_READ_AT_ONCE = 8_192
+ROWS_READ_AT_ONCE = 2_048
 """Objects that are handed to the JSON parser as one list: a call for each takes five times as long."""
 
 

@@ -24,7 +24,7 @@ from recsys.expressions.syntax import ATTRIBUTES, COLUMNS, Kind, Path
 from recsys.expressions.values import TypedColumn
 from recsys.ports import AllowedRows
 
-MASKS_BYTES = 64 * 2**20
+MASKS_BYTES = 32 * 2**20
 """What the masks of one release, or of one snapshot of the catalogue, may take together."""
 
 MASK_BYTES_A_ROW = 6
@@ -131,4 +131,4 @@ def tags_of(field: Any, attribute: Any) -> list[Any] | None:
     """An item's tags from its field `tags` and `attributes.tags`, either of which may be None or no list."""
     if isinstance(field, list | tuple):
         return list(field)
-    return attribute if isinstance(attribute, list) else None
+    return list(attribute) if isinstance(attribute, list | tuple) else None

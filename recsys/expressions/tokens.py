@@ -37,7 +37,7 @@ _HINTS = {
     "&": "write and",
     "|": "write or",
     "!": "write not, or !=",
-    ".": "a name must follow the dot, like attributes.colour",
+    ".": "a name must follow the dot, like attributes.colour; a number has a digit before it, like 0.5",
 }
 
 

@@ -27,6 +27,9 @@ Key = str | float | tuple[str, bool]
 READ_BY_ONE = 8
 """A text search over fewer than 1 / 8 of the distinct texts reads these alone."""
 
+COMPARED_ONE_BY_ONE = 8
+"""Up to so many values, a comparison with each costs less than looking them all up."""
+
 COMPARED: Mapping[Operator, Callable[[Any, Any], Any]] = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -56,8 +59,8 @@ class Dictionary:
         """bool [len(codes)], whose texts contain this one in either case; a code of -1 has none."""
         wanted, out = text.casefold(), np.zeros(len(self.texts) + 1, dtype=np.bool_)
         if len(codes) * READ_BY_ONE < len(self.texts):
-            for code in np.unique(codes[codes >= 0]).tolist():
-                out[code] = wanted in str(self.texts[code]).casefold()
+            read = np.unique(codes[codes >= 0])
+            out[read] = [wanted in text.casefold() for text in self.texts.take(read).to_pylist()]
         else:
             out[:-1] = np.asarray(pc.match_substring(self._folded, wanted))
         found: Mask = out[codes]  # -1 is the last place, which is False
@@ -84,7 +87,7 @@ class Numbers:
         return hits & self.there() if operator == "!=" else hits
 
     def is_in(self, values: Sequence[float]) -> Mask:
-        return np.isin(self.values, np.array(values, dtype=np.float64))
+        return _equal_any(self.values, values)
 
     def take(self, places: Rows, rows: Places | None) -> Numbers:
         return Numbers(self.values[places], rows)
@@ -115,7 +118,7 @@ class Texts:
 
     def is_in(self, values: Sequence[str]) -> Mask:
         places = [self.dictionary.place(value) for value in values]
-        return np.isin(self.codes, np.array([at for at, is_there in places if is_there], dtype=np.int32))
+        return _equal_any(self.codes, [at for at, is_there in places if is_there])
 
     def contains(self, value: str) -> Mask:
         return self.dictionary.containing(value, self.codes)
@@ -139,7 +142,7 @@ class Flags:
         return hits
 
     def is_in(self, values: Sequence[bool]) -> Mask:
-        return np.isin(self.values, np.array(values, dtype=np.int8))
+        return _equal_any(self.values, values)
 
     def take(self, places: Rows, rows: Places | None) -> Flags:
         return Flags(self.values[places], rows)
@@ -168,12 +171,7 @@ class Lists:
     def has_any(self, keys: Sequence[Key]) -> Mask:
         out = np.zeros(len(self.offsets) - 1, dtype=np.bool_)
         codes = [self.code_of[key] for key in keys if key in self.code_of]
-        if len(codes) == 1:
-            out[self.owners[self.codes == codes[0]]] = True
-        elif codes:
-            is_wanted = np.zeros(len(self.code_of) + 1, dtype=np.bool_)
-            is_wanted[codes] = True
-            out[self.owners[is_wanted[self.codes]]] = True
+        out[self.owners[_equal_any(self.codes, codes)]] = True
         return out
 
     def has_all(self, keys: Sequence[Key]) -> Mask:
@@ -292,6 +290,16 @@ def as_double(number: float) -> float:
         return float(number)
     except OverflowError:
         return float("inf") if number > 0 else float("-inf")
+
+
+def _equal_any(values: NDArray[Any], wanted: Sequence[float]) -> Mask:
+    """Which values are one of those wanted."""
+    if len(wanted) > COMPARED_ONE_BY_ONE:
+        return np.isin(values, np.array(wanted, dtype=values.dtype))
+    out = np.zeros(len(values), dtype=np.bool_)
+    for each in wanted:
+        out |= values == values.dtype.type(each)
+    return out
 
 
 def _key(value: Value) -> Key:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int32]
@@ -46,6 +47,8 @@ class Kinds:
         return out
 
     def _read(self, column: str) -> Codes:
+        if column == "categories":
+            return _of_lists(self._items[column].combine_chunks())
         name = "attributes" if column.startswith(ATTRIBUTES) else column
         values = self._items[name].to_pylist() if name in self._items.column_names else [None] * len(self._items)
         each = [_codes(_value_of(column, {name: value}))[:MAX_VALUES] for value in values]
@@ -53,6 +56,19 @@ class Kinds:
         for row, codes in enumerate(each):
             out[row, : len(codes)] = codes
         return out
+
+
+def _of_lists(column: pa.ListArray) -> Codes:
+    """The same as value by value, for lists of distinct texts: each distinct text is coded once."""
+    parents = np.asarray(pc.list_parent_indices(column), dtype=np.int64)
+    encoded = pc.list_flatten(column).dictionary_encode()
+    of_texts = np.array([_code(text) for text in encoded.dictionary.to_pylist()], dtype=np.int32)
+    counts = np.bincount(parents, minlength=len(column))
+    place = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
+    out = np.full((len(column), min(int(counts.max(initial=0)), MAX_VALUES) or 1), -1, dtype=np.int32)
+    kept = place < MAX_VALUES
+    out[parents[kept], place[kept]] = of_texts[np.asarray(encoded.indices)[kept]]
+    return out
 
 
 def _value_of(column: str, fields: Mapping[str, Any]) -> Any:

@@ -126,7 +126,7 @@ class _Choice:
         self._rules: SurfaceRules = config.rules
         self._exploration: ExplorationConfig = config.exploration
         self._n_places = n_places
-        self._rng = None if config.exploration.is_off else np.random.default_rng(given.seed)
+        self._rng = None if config.exploration.is_off else np.random.Generator(np.random.PCG64(given.seed))
         self._effects: list[tuple[RuleName, str, Mask]] = []
         self._left_out: list[RerankNote] = []
 

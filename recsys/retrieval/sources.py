@@ -97,13 +97,16 @@ class Nearest:
 
 
 class AlwaysOn:
-    """The index is asked each time; see `IndexGuard` for one that stops asking."""
+    """The index is asked each time; a service has one that stops asking for a while."""
 
     def works(self) -> bool:
         return True
 
     def note(self, worked: bool) -> None:
         """Nothing is learned from it."""
+
+    def answered(self, catalog: CatalogView, query_vector: Floats, rows: Rows) -> None:
+        """What the index answered without a filter: nobody looks at it."""
 
 
 def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest:
@@ -112,7 +115,7 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
         return Nearest()
     if not guard.works():
         return Nearest(failed="index_broken")
-    if not budget.affords("ann"):
+    if not budget.affords("retrieve"):
         return Nearest(failed="no_time")
     try:
         rows, similarity = asked.catalog.index.search(asked.query_vector[None, :], k, asked.matching)
@@ -120,6 +123,8 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
         guard.note(False)
         return Nearest(failed="index_failed")
     guard.note(True)
+    if asked.matching is None:
+        guard.answered(asked.catalog, asked.query_vector, rows[0])
     return Nearest(rows[0], similarity[0])
 
 

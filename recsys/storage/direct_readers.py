@@ -8,6 +8,8 @@ process is putting a log in order after a crash), it is refused at once, because
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +17,13 @@ from recsys.errors import StoreUnavailable
 from recsys.ports import PackedState, UserState
 from recsys.storage.packed import PackedUserState
 
-_STATE = "select state, null from user_states where user_id = ?"
+_STATE = "select state from user_states where user_id = ?"
+_STATE_AND_SERVED = """select (select state from user_states where user_id = ?1),
+    (select marks from served where user_id = ?1 and until_ms > ?2)"""
 
 
 class _StateStore(Protocol):
-    def user_state(self, user_id: str) -> UserState: ...
+    def user_state(self, user_id: str, with_served: bool = False) -> UserState: ...
 
 
 class DirectStateReader:
@@ -30,7 +34,7 @@ class DirectStateReader:
 
     async def packed_state(self, user_id: str, *, timeout_s: float, with_served: bool = False) -> PackedState:
         """See the port; takes no time, so that `timeout_s` is kept."""
-        return self._store.user_state(user_id)
+        return self._store.user_state(user_id, with_served)
 
     async def close(self) -> None:
         """The store is not ours to close."""
@@ -39,9 +43,10 @@ class DirectStateReader:
 class SqliteStateReader:
     """Implements `recsys.ports.StateReader` over a SQLite store's file, by a connection of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         """The file must have been made by `SqliteStore`. Raises StoreUnavailable."""
         self._path = path
+        self._clock = clock
         self._connection = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -53,7 +58,11 @@ class SqliteStateReader:
     async def packed_state(self, user_id: str, *, timeout_s: float, with_served: bool = False) -> PackedState:
         """See the port; `timeout_s` is not needed, for nothing is waited for."""
         try:
-            row = self._connection.execute(_STATE, (user_id,)).fetchone()
+            if with_served:
+                wanted = (user_id, int(self._clock() * 1000))
+                row = self._connection.execute(_STATE_AND_SERVED, wanted).fetchone()
+            else:
+                row = self._connection.execute(_STATE, (user_id,)).fetchone()
         except sqlite3.Error as error:
             raise self._refused(error) from error
         return PackedUserState(*row) if row else PackedUserState(None)

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from recsys.errors import StoreUnavailable
 from recsys.events import Interaction, hash64
-from recsys.ports import MAX_STORED_HISTORY, UserState
+from recsys.ports import MAX_STORED_HISTORY, MAX_STORED_SERVED, UserState
 from recsys.types import HistoryItem
 
 VERSION_BYTES = 8
 SERVED_BYTES = 16  # of one served item
+MAX_SERVED_BYTES = SERVED_BYTES * MAX_STORED_SERVED
 NO_VERSION = b""  # what a store holds in place of the version bytes of a user it does not know
 _FORMAT = 1
 _HEADER = struct.Struct("<Q4I")
@@ -87,6 +88,30 @@ def with_blocked(state: UserState, item_ids: Sequence[str]) -> UserState:
     if len(blocked) == len(state.blocked):
         return state
     return replace(state, blocked=blocked, version=_next_version(state.version, sorted(item_ids)))
+
+
+def without_blocked(state: UserState, item_ids: Sequence[str]) -> UserState:
+    """The state with these items not blocked; `state` itself when none was."""
+    blocked = np.setdiff1d(state.blocked, hashes_of(item_ids))
+    if len(blocked) == len(state.blocked):
+        return state
+    return replace(state, blocked=blocked, version=_next_version(state.version, [None, *sorted(item_ids)]))
+
+
+def with_merged(state: UserState, source: UserState) -> UserState:
+    """The state with all of another user's; `state` itself when that adds nothing. See `FeatureStore.merge_users`."""
+    fresh = _not_known(state.history, source.history)
+    history = sorted((*state.history, *fresh), key=attrgetter("occurred_at_ms"))[-MAX_STORED_HISTORY:]
+    seen, blocked = np.union1d(state.seen, source.seen), np.union1d(state.blocked, source.blocked)
+    if not fresh and len(seen) == len(state.seen) and len(blocked) == len(state.blocked):
+        return state
+    return replace(
+        state,
+        history=tuple(history),
+        seen=seen,
+        blocked=blocked,
+        version=_next_version(state.version, [source.version]),
+    )
 
 
 def is_seen(state: UserState, item_id: str) -> bool:
@@ -157,6 +182,11 @@ class PackedUserState:
         """See the port."""
         return unpack_served(self._served)[1]
 
+    @property
+    def size_bytes(self) -> int:
+        """See the port."""
+        return 100 + len(self._state or b"") + len(self._served or b"")
+
     def unpack(self) -> UserState:
         """See the port. Raises StoreUnavailable: the value is not a state."""
         state = unpack_state(self._state)
@@ -172,6 +202,16 @@ def pack_served(item_hashes: _HashArray, at_ms: int) -> bytes:
     pairs[:, 0] = item_hashes
     pairs[:, 1] = np.int64(at_ms).astype("<u8")
     return pairs.tobytes()
+
+
+def with_served(packed: bytes, item_hashes: _HashArray, at_ms: int) -> bytes:
+    """The marks after these too, cut to the latest `MAX_STORED_SERVED`."""
+    return (packed + pack_served(item_hashes, at_ms))[-MAX_SERVED_BYTES:]
+
+
+def hashes_of(item_ids: Sequence[str]) -> _HashArray:
+    """uint64 [n], `hash64` of each."""
+    return np.fromiter(map(_item_hash, item_ids), np.uint64, len(item_ids))
 
 
 def unpack_served(packed: bytes | None) -> tuple[_HashArray, NDArray[np.int64]]:
@@ -236,8 +276,7 @@ def _not_known(history: Sequence[HistoryItem], arrivals: Sequence[HistoryItem]) 
 
 
 def _union(hashes: _HashArray, item_ids: Sequence[str]) -> _HashArray:
-    added = np.fromiter(map(_item_hash, item_ids), np.uint64, len(item_ids))
-    return np.union1d(hashes, added)
+    return np.union1d(hashes, hashes_of(item_ids))
 
 
 def _next_version(version: int, added: Sequence[Any]) -> int:

@@ -6,7 +6,7 @@ Records are msgpack, but what users put into `context` and `fields` stays JSON: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -14,10 +14,9 @@ import msgspec
 import numpy as np
 
 from recsys.errors import InputError, StoreUnavailable
-from recsys.events import EPOCH, Exposure, Interaction
+from recsys.events import EPOCH, Exposure, Interaction, UserMerge, micros_of
 from recsys.ports import LiveItem
 
-_MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.msgpack.encode
 _Record = TypeVar("_Record")
 
@@ -55,9 +54,16 @@ class _LiveItem(msgspec.Struct, array_like=True):
     deleted: bool
 
 
+class _Merge(msgspec.Struct, array_like=True):
+    source_user_id: str
+    target_user_id: str
+    merged_at_us: int
+
+
 _interaction_decoder = msgspec.msgpack.Decoder(_Interaction)
 _exposure_decoder = msgspec.msgpack.Decoder(_Exposure)
 _live_item_decoder = msgspec.msgpack.Decoder(_LiveItem)
+_merge_decoder = msgspec.msgpack.Decoder(_Merge)
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
@@ -90,13 +96,12 @@ def _unreadable(error: Exception) -> StoreUnavailable:
 
 def pack_interaction(event: Interaction) -> bytes:
     """One value; the time to the microsecond, in UTC."""
-    microseconds = (event.occurred_at - EPOCH) // _MICROSECOND
     return _encode(
         _Interaction(
             event.event_id,
             event.user_id,
             event.item_id,
-            microseconds,
+            micros_of(event.occurred_at),
             event.event_type,
             event.value,
             event.recommendation_id,
@@ -128,7 +133,7 @@ def pack_exposure(exposure: Exposure) -> bytes:
             exposure.recommendation_id,
             exposure.user_id,
             exposure.session_id,
-            (exposure.occurred_at - EPOCH) // _MICROSECOND,
+            micros_of(exposure.occurred_at),
             exposure.release,
             exposure.item_ids,
             exposure.propensities,
@@ -166,6 +171,40 @@ def unpack_item(packed: bytes, version: int) -> LiveItem:
     record = _decoded(_live_item_decoder, packed)
     vectors: Mapping[str, Any] = {name: np.frombuffer(data, "<f4") for name, data in record.vectors.items()}
     return LiveItem(record.item_id, _json_object(record.fields), vectors, record.space_ids, record.deleted, version)
+
+
+def deleted_items(item_ids: Sequence[str]) -> list[LiveItem]:
+    """`FeatureStore.delete_items` as what is upserted."""
+    return [LiveItem(item_id, {}, {}, {}, deleted=True) for item_id in item_ids]
+
+
+def pack_merge(merge: UserMerge) -> bytes:
+    """One value; the time to the microsecond, in UTC."""
+    return _encode(_Merge(merge.source_user_id, merge.target_user_id, micros_of(merge.merged_at)))
+
+
+def unpack_merge(packed: bytes) -> UserMerge:
+    record = _decoded(_merge_decoder, packed)
+    return UserMerge(record.source_user_id, record.target_user_id, EPOCH + timedelta(microseconds=record.merged_at_us))
+
+
+def merge_key(merge: UserMerge) -> bytes:
+    """128 bits of (source, target)."""
+    return hashlib.blake2b(_encode((merge.source_user_id, merge.target_user_id)), digest_size=16).digest()
+
+
+def merged_into(user_id: str, merges: Iterable[UserMerge]) -> dict[str, None]:
+    """The user, and all who were merged into them, or into those, and so on."""
+    sources: dict[str, list[str]] = {}
+    for merge in merges:
+        sources.setdefault(merge.target_user_id, []).append(merge.source_user_id)
+    found = {user_id: None}
+    to_look_at = [user_id]
+    while to_look_at:
+        new = [source for source in sources.pop(to_look_at.pop(), ()) if source not in found]
+        found.update(dict.fromkeys(new))
+        to_look_at += new
+    return found
 
 
 def event_key(event_id: str) -> bytes:

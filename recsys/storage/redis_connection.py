@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from recsys.storage.redis_address import ADVICE_BY_CODE, SEE_ITS_LOG, START_IT, 
 
 CONNECT_TIMEOUT_S = 0.25
 OPERATION_TIMEOUT_S = 0.5
+_MAX_TRIES = 200  # each means that another writer succeeded meanwhile
 
 _Answer = TypeVar("_Answer")
 
@@ -85,3 +87,14 @@ def _advice(error: Exception, words: str) -> str:
     if advice != SEE_ITS_LOG:
         return advice
     return next((advice for kind, advice in _ADVICE_BY_KIND if isinstance(error, kind)), SEE_ITS_LOG)
+
+
+def until_undisturbed(attempt: Callable[[], _Answer | None]) -> _Answer:
+    """Repeat `attempt` until it gives an answer. Each None means that another writer succeeded, so that somebody
+    always moves on; waiting a little longer each time lets the others end first."""
+    for tries in range(_MAX_TRIES):
+        answer = attempt()
+        if answer is not None:
+            return answer
+        time.sleep(min(tries, 20) * 0.001)
+    raise StoreUnavailable(f"{_MAX_TRIES} other writers changed the same users first; send fewer writers at a time")

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.errors import StoreUnavailable
+from recsys.storage.sqlite_schema import SCHEMA_VERSION, upgrade
 
 BUSY_TIMEOUT_S = 5.0
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-create table meta (name text primary key, value) without rowid;
-create table events (
-    seq integer primary key autoincrement,
-    event_id text not null unique,
-    user_id text not null,
-    item_id text not null,
-    occurred_at_us integer not null,
-    event_type text not null,
-    value real,
-    recommendation_id text,
-    position integer,
-    context text not null
-);
-create table exposures (seq integer primary key autoincrement, record blob not null);
-create table user_states (user_id text primary key, state blob not null);
-create table live_items (item_id text primary key, version integer not null, record blob not null);
-create index live_items_by_version on live_items (version);
-"""
+_SCAN_BYTES = 2**20
 
 
 class SqliteConnections:
@@ -102,6 +82,40 @@ class SqliteConnections:
                 if not durable:
                     connection.execute("pragma synchronous = full")
 
+    @contextmanager
+    def overwriting(self) -> Iterator[None]:
+        """What this thread deletes meanwhile is overwritten with zeros."""
+        with self._in_our_words():
+            self.get().execute("pragma secure_delete = on")
+            try:
+                yield
+            finally:
+                self.get().execute("pragma secure_delete = off")
+
+    def fold_back(self) -> bool:
+        """Fold the write-ahead log back into the file and cut it, so that it holds nothing; False where somebody who
+        reads for long stands in the way."""
+        with self._in_our_words():
+            busy, _, _ = self.get().execute("pragma wal_checkpoint(truncate)").fetchone()
+        return not busy
+
+    def holds(self, texts: Sequence[str]) -> bool:
+        """Whether the file has these bytes anywhere, also where it is free."""
+        wanted = [text.encode() for text in texts]
+        overlap = max(map(len, wanted)) - 1
+        with self._in_our_words(), self._path.open("rb") as file:
+            tail = b""
+            while part := file.read(_SCAN_BYTES):
+                if any(each in tail + part for each in wanted):
+                    return True
+                tail = part[-overlap:] if overlap else b""
+        return False
+
+    def write_anew(self) -> None:
+        """Write the file without what is free in it; others wait to write meanwhile, some seconds a GB."""
+        with self._in_our_words():
+            self.get().execute("vacuum")
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -126,13 +140,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     _use_wal(connection)
     connection.execute("begin immediate")
     try:
-        found = int(connection.execute("pragma user_version").fetchone()[0])
-        if found == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute("insert into meta values ('log_id', ?)", (secrets.token_hex(8),))
-            connection.execute("insert into meta values ('items_version', 0)")
-            connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        found = upgrade(connection)
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
 from recsys.errors import InvalidRequest, StoreUnavailable, TooLarge
 from recsys.events import EPOCH, Interaction
 from recsys.fields import parse_id, parse_object
-from serving.bodies import json_reply, read_body
+from serving.bodies import Reply, json_reply, read_body
 from serving.operations import Operation
 from serving.schemas import Event, EventBatch, EventBatchReply, EventStatusReply, decode
 from serving.service import Service, service_of
@@ -29,7 +28,7 @@ _EVENT = msgspec.json.Decoder(Event)
 _ANY = msgspec.json.Decoder()
 
 
-async def events_batch(request: Request) -> Response:
+async def events_batch(request: Request) -> Reply:
     """Takes events; the next answer to each of their users knows them."""
     service = service_of(request)
     service.requests.require_room()

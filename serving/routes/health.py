@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from recsys.errors import StoreUnavailable
-from serving.bodies import json_reply
+from serving.bodies import Reply, json_reply
 from serving.errors import problem
 from serving.operations import Operation
 from serving.schemas import HealthReply
@@ -18,12 +18,12 @@ from serving.telemetry import METRICS_CONTENT_TYPE, log
 NOT_READY_RETRY_S = 2
 
 
-async def healthz(request: Request) -> Response:
+async def healthz(request: Request) -> Reply:
     """The process lives and its event loop turns."""
     return json_reply(HealthReply("ok"))
 
 
-async def readyz(request: Request) -> Response:
+async def readyz(request: Request) -> Reply | Response:
     """Whether traffic should come here: a release is loaded and answers.
 
     A store that is down does not make it unready: slates are then degraded, and no other worker could do better.
@@ -72,6 +72,9 @@ def _shortcomings(service: Service) -> tuple[str, ...]:
         found.append("upserts of items could not be read lately")
     if service.releases.storage_is_silent:
         found.append("the release store does not answer; the release known last goes on")
+    problem = service.config_problem()
+    if problem is not None:
+        found.append(f"recsys.toml is refused, and the settings before it are in force: {problem}")
     if service.releases.refused is not None:
         found.append(f"release {service.releases.refused} was refused; an earlier one answers")
     return tuple(found)

@@ -1,11 +1,10 @@
-"""POST /v1/items: a new or changed item, recommendable from its content within a second, in every worker."""
+"""Items, one or many: new or changed ones are recommendable from their content within a second in every worker, deleted
+ones are gone."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,21 +14,38 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 from starlette.requests import Request
-from starlette.responses import Response
 
 from embeddings.item_text import item_text
 from recsys.catalog import ITEM_FIELDS, CatalogItem, validate_item
-from recsys.errors import InvalidRequest, StoreUnavailable
+from recsys.errors import InvalidRequest, StoreUnavailable, TooLarge
+from recsys.fields import parse_id
 from recsys.live import CatalogView
 from recsys.ports import ContentEncoder, LiveItem
-from serving.bodies import json_reply, read_body
+from serving.bodies import Reply, json_reply, read_body
 from serving.operations import Operation
-from serving.schemas import ItemUpsert, ItemUpsertReply, decode, milliseconds
+from serving.pictures import decoded_base64
+from serving.schemas import (
+    ItemBatchReply,
+    ItemDeletion,
+    ItemDeletionReply,
+    ItemLine,
+    ItemLineStatus,
+    ItemUpsert,
+    ItemUpsertReply,
+    decode,
+    milliseconds,
+)
 from serving.service import Service, service_of
 
 # They name files beside the catalogue: a request can neither set nor clear them.
 FILE_FIELDS = ("image", "audio")
+NDJSON = b"application/x-ndjson"
+LINE_STATUSES = ("accepted", "deleted", "rejected")
+FIELDS = tuple(name for name in ITEM_FIELDS if name != "item_id")
+ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256}
 _DECODER = msgspec.json.Decoder(ItemUpsert)
+_LINE_DECODER = msgspec.json.Decoder(ItemLine)
+_DELETION_DECODER = msgspec.json.Decoder(ItemDeletion)
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class Content:
     space_ids: Mapping[str, str]
 
 
-async def upsert_item(request: Request) -> Response:
+async def upsert_item(request: Request) -> Reply:
     """Writes an item, with vectors of its text and picture."""
     service = service_of(request)
     service.encoding.require_room()
@@ -56,35 +72,137 @@ def upsert(service: Service, body: bytes, now: datetime) -> ItemUpsertReply:
         StoreUnavailable: it is not known whether it was written; send it again.
     """
     asked = decode(_DECODER, body)
-    picture = _picture(asked, service.settings.serving.limits.max_image_bytes)
     service.releases.refresh_live()
     view = service.releases.view
-    before = service.releases.upserted(asked.item_id)
+    prepared = _prepared(asked, service.releases.upserted(asked.item_id), view, service)
+    version = _written(service, [prepared.live])
+    reasons = _reasons_against(prepared.item, prepared.content, service.releases.view, now)
+    modalities = tuple(sorted(prepared.content.vectors))
+    return ItemUpsertReply(asked.item_id, version, modalities, not reasons, reasons)
+
+
+async def upsert_items(request: Request) -> Reply:
+    """Writes or deletes many items, one JSON object a line; a bad line never stops a good one."""
+    service = service_of(request)
+    service.encoding.require_room()
+    body = await read_body(request, service.settings.serving.limits.max_items_bytes, NDJSON)
+    return json_reply(await service.encoding.run(lambda: upsert_lines(service, body)))
+
+
+def upsert_lines(service: Service, body: bytes) -> ItemBatchReply:
+    """The good lines are one write.
+
+    Raises:
+        TooLarge: more lines than one batch may have.
+        StoreUnavailable: nothing is acknowledged; the same batch may be sent again.
+    """
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n")) if line.strip()]
+    most = service.settings.serving.limits.max_items
+    if len(lines) > most:
+        raise TooLarge(f"{len(lines)} lines; a batch has at most {most}")
+    service.releases.refresh_live()
+    view = service.releases.view
+    before: dict[str, LiveItem | None] = {}
+    written: dict[str, LiveItem] = {}
+    statuses = [_line_status(number, line, before, written, view, service) for number, line in lines]
+    version = _written(service, list(written.values())) if written else service.releases.live_version
+    counts = {status: sum(each.status == status for each in statuses) for status in LINE_STATUSES}
+    return ItemBatchReply(statuses, **counts, version=version)
+
+
+def _line_status(
+    number: int,
+    line: bytes,
+    before: dict[str, LiveItem | None],
+    written: dict[str, LiveItem],
+    view: CatalogView | None,
+    service: Service,
+) -> ItemLineStatus:
+    """Take one line into `written`; later lines of one item build on the earlier ones."""
+    item_id: str | None = None
+    try:
+        asked = decode(_LINE_DECODER, line)
+        item_id = parse_id(asked.item_id, "item_id")
+        earlier = written.get(item_id) or service.releases.upserted(item_id)
+        if asked.delete:
+            if any(getattr(asked, name) is not UNSET for name in (*FIELDS, "image_base64")):
+                raise InvalidRequest("a line that deletes holds item_id and delete alone", field="/delete")
+            written.pop(item_id, None)
+            written[item_id] = LiveItem(item_id, {}, {}, {}, deleted=True)
+            return ItemLineStatus(number, "deleted", item_id)
+        live = _prepared(asked, earlier, view, service).live
+        written.pop(item_id, None)
+        written[item_id] = live
+        return ItemLineStatus(number, "accepted", item_id)
+    except InvalidRequest as error:
+        return ItemLineStatus(number, "rejected", item_id, str(error), error.field)
+
+
+async def delete_item(request: Request) -> Reply:
+    """Takes the item in the path off everything."""
+    service = service_of(request)
+    item_ids = (parse_id(request.path_params["item_id"], "item_id"),)
+    return json_reply(await service.encoding.run(lambda: delete(service, item_ids)))
+
+
+async def delete_items(request: Request) -> Reply:
+    """Takes items off everything."""
+    service = service_of(request)
+    body = await read_body(request, service.settings.serving.limits.max_request_bytes)
+    item_ids = tuple(parse_id(each, "item_ids") for each in decode(_DELETION_DECODER, body).item_ids)
+    return json_reply(await service.encoding.run(lambda: delete(service, item_ids)))
+
+
+def delete(service: Service, item_ids: Sequence[str]) -> ItemDeletionReply:
+    """Gone from this process's answers at once, from the other workers' at their next poll. Raises StoreUnavailable."""
+    service.releases.refresh_live()
+    view = service.releases.view
+    known = [each for each in item_ids if view is not None and view.row(each) is not None]
+    missing = tuple(
+        dict.fromkeys(each for each in item_ids if each not in known and not service.releases.upserted(each))
+    )
+    try:
+        version = service.store.delete_items(item_ids)
+    except StoreUnavailable:
+        service.telemetry.store_error("delete_items")
+        raise
+    service.releases.refresh_live(at_least=version)
+    return ItemDeletionReply(len(set(item_ids)), version, missing)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An item that may be written: as it shall be, its content, and what the store keeps."""
+
+    item: CatalogItem
+    content: Content
+    live: LiveItem
+
+
+def _prepared(asked: ItemUpsert, before: LiveItem | None, view: CatalogView | None, service: Service) -> Prepared:
+    """Raises InvalidRequest: a field is wrong, or the picture is none."""
+    picture = None
+    if asked.image_base64 is not UNSET:
+        picture = decoded_base64(asked.image_base64, service.settings.serving.limits.max_image_bytes)
+    if before is not None and before.deleted:
+        before = None  # it comes back with what is sent now, over what the catalogue says
     upserted = {} if before is None else before.fields
     item, fields = _merged(asked, _fields_before(asked.item_id, before, view), upserted)
     content = _content(item, picture, before, view)
+    return Prepared(item, content, LiveItem(item.item_id, fields, content.vectors, content.space_ids))
+
+
+def _written(service: Service, items: Sequence[LiveItem]) -> int:
+    """The store's version after writing these, which this process's view then has. Raises StoreUnavailable."""
     try:
-        version = service.store.upsert_items([LiveItem(item.item_id, fields, content.vectors, content.space_ids)])
+        version = service.store.upsert_items(items)
     except StoreUnavailable:
         service.telemetry.store_error("upsert_items")
         raise
-    service.telemetry.upserted()
+    for _ in items:
+        service.telemetry.upserted()
     service.releases.refresh_live(at_least=version)
-    reasons = _reasons_against(item, content, service.releases.view, now)
-    modalities = tuple(sorted(content.vectors))
-    return ItemUpsertReply(item.item_id, version, modalities, not reasons, reasons)
-
-
-def _picture(asked: ItemUpsert, max_bytes: int) -> bytes | None:
-    if asked.image_base64 is UNSET:
-        return None
-    try:
-        picture = base64.b64decode(asked.image_base64.encode(), validate=True)
-    except binascii.Error as error:
-        raise InvalidRequest(f"image_base64 is not base64: {error}", field="/image_base64") from None
-    if len(picture) > max_bytes:
-        raise InvalidRequest(f"the picture has {len(picture)} bytes; at most {max_bytes}", field="/image_base64")
-    return picture
+    return version
 
 
 def _fields_before(item_id: str, before: LiveItem | None, view: CatalogView | None) -> dict[str, Any]:
@@ -152,14 +270,49 @@ def _reasons_against(item: CatalogItem, content: Content, view: CatalogView | No
     return tuple(reason for reason, holds in against.items() if holds)
 
 
-OPERATION = Operation(
-    "POST",
-    "/v1/items",
-    upsert_item,
-    "A new or changed item",
-    scope="admin",
-    body=ItemUpsert,
-    reply=ItemUpsertReply,
-    problems=(401, 408, 413, 415, 422, 429, 500, 503),
-    example={"item_id": "new-1", "title": "Alien: Romulus (2024)", "categories": ["Horror", "Sci-Fi"]},
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/items",
+        upsert_item,
+        "A new or changed item",
+        scope="admin",
+        body=ItemUpsert,
+        reply=ItemUpsertReply,
+        problems=(408, 413, 415, 422, 429, 500, 503),
+        example={"item_id": "new-1", "title": "Alien: Romulus (2024)", "categories": ["Horror", "Sci-Fi"]},
+    ),
+    Operation(
+        "POST",
+        "/v1/items:batch",
+        upsert_items,
+        "Many items, one JSON object a line (NDJSON)",
+        scope="admin",
+        body=ItemLine,
+        media_type="application/x-ndjson",
+        reply=ItemBatchReply,
+        parts=(ItemLineStatus,),
+        problems=(408, 413, 415, 422, 429, 500, 503),
+    ),
+    Operation(
+        "POST",
+        "/v1/items:delete",
+        delete_items,
+        "Take items off everything",
+        scope="admin",
+        body=ItemDeletion,
+        reply=ItemDeletionReply,
+        problems=(408, 413, 415, 422, 429, 500, 503),
+        example={"item_ids": ["new-1"]},
+    ),
+    Operation(
+        "DELETE",
+        "/v1/items/{item_id}",
+        delete_item,
+        "Take one item off everything",
+        scope="admin",
+        reply=ItemDeletionReply,
+        parameters=({"name": "item_id", "in": "path", "required": True, "schema": ID_SCHEMA},),
+        problems=(422, 429, 500, 503),
+    ),
 )

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from recsys.errors import InvalidRequest
 from recsys.fields import parse_id
-from recsys.serving_config import LimitsConfig
 from recsys.similar import similar
-from serving.bodies import json_reply
+from serving.bodies import Reply
 from serving.operations import Operation
-from serving.schemas import SimilarReply, recommended
-from serving.service import Service, service_of
+from serving.queries import question_of, replied
+from serving.query_strings import FILTER, LIMIT, PAGE_TOKEN, STRICT, SURFACE, USER_ID, asked_by
+from serving.schemas import RecommendationReply
+from serving.service import service_of
 
-DEFAULT_LIMIT = 20
+PARAMETERS = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN)
+PROBLEMS = (422, 429, 500)
+ITEM_ID = {"name": "item_id", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
 
 
-async def similar_items(request: Request) -> Response:
+async def similar_items(request: Request) -> Reply:
     """Items like the one in the path."""
     return await _answer(request, request.path_params["item_id"])
 
 
-async def similar_items_by_query(request: Request) -> Response:
+async def similar_items_by_query(request: Request) -> Reply:
     """Items like the one in the query string."""
     item_id = request.query_params.get("item_id")
     if item_id is None:
@@ -33,41 +34,16 @@ async def similar_items_by_query(request: Request) -> Response:
     return await _answer(request, item_id)
 
 
-async def _answer(request: Request, item_id: str) -> Response:
+async def _answer(request: Request, item_id: str) -> Reply:
+    """The nearest items under the hard rules; an unknown item has none, and is named."""
     service = service_of(request)
-    limit = _limit(request, service.settings.serving.limits)
     item_id = parse_id(item_id, "item_id")
-    return json_reply(await service.requests.run(lambda: _reply(service, item_id, limit)))
+    question = question_of(asked_by(request, PARAMETERS, {"item_id"}), service, "similar", item_id)
+    budget_ms = service.settings.serving.budgets.recommendations_ms
+    return await replied(
+        request, service, question, partial(similar, item_id, question.query), budget_ms=budget_ms, in_thread=True
+    )
 
-
-def _limit(request: Request, limits: LimitsConfig) -> int:
-    """The only other parameter; anything else is refused, for nothing is ignored."""
-    for name in request.query_params:
-        if name not in ("item_id", "limit"):
-            raise InvalidRequest(f"there is no parameter {name}", field=f"/{name}")
-    text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= limits.max_limit):
-        raise InvalidRequest(f"limit must be a whole number from 1 to {limits.max_limit}", field="/limit")
-    return int(text)
-
-
-def _reply(service: Service, item_id: str, limit: int) -> SimilarReply:
-    """The nearest items under the hard rules that hold for everybody; an unknown item has none, and is named."""
-    view = service.releases.view
-    if view is None:
-        return SimilarReply(item_id, (), "", ("release",), (item_id,))
-    slate = similar(item_id, view, now=datetime.now(UTC), limit=limit)
-    items = tuple(recommended(item, explain=False) for item in slate.items)
-    return SimilarReply(item_id, items, slate.release, slate.degraded, slate.missing_ids)
-
-
-LIMIT: dict[str, Any] = {
-    "name": "limit",
-    "in": "query",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": DEFAULT_LIMIT},
-}
-ITEM_ID = {"name": "item_id", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
-PROBLEMS = (401, 422, 429, 500)
 
 OPERATIONS = (
     Operation(
@@ -76,8 +52,8 @@ OPERATIONS = (
         similar_items,
         "Items like one item",
         scope="read",
-        reply=SimilarReply,
-        parameters=({**ITEM_ID, "in": "path"}, LIMIT),
+        reply=RecommendationReply,
+        parameters=({**ITEM_ID, "in": "path"}, *PARAMETERS),
         problems=PROBLEMS,
     ),
     Operation(
@@ -86,8 +62,8 @@ OPERATIONS = (
         similar_items_by_query,
         "Items like one item, for ids that a path cannot hold",
         scope="read",
-        reply=SimilarReply,
-        parameters=({**ITEM_ID, "in": "query"}, LIMIT),
+        reply=RecommendationReply,
+        parameters=({**ITEM_ID, "in": "query"}, *PARAMETERS),
         problems=PROBLEMS,
     ),
 )

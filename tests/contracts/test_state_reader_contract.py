@@ -13,7 +13,7 @@ import pytest
 from recsys.ports import StateReader, Store
 from recsys.storage.urls import open_state_reader, open_store
 from tests.contracts.conftest import url_of
-from tests.contracts.events import event
+from tests.contracts.events import LATER, NOON_MS, event
 
 T = TypeVar("T")
 
@@ -72,3 +72,30 @@ def test_many_reads_at_once_are_each_of_their_own_user(opened: tuple[str, Store]
         return [state.unpack().history[0].item_id for state in states]
 
     assert reading(opened, all_at_once) == [f"i{n}" for n in range(200)]
+
+
+def test_what_was_served_comes_with_the_state_when_asked_for(opened: tuple[str, Store]) -> None:
+    store = opened[1]
+    store.append([event(1)])
+    hashes = np.array([3, 2**64 - 1], np.uint64)
+    store.note_served("ann", hashes, NOON_MS, 3_600)
+    packed = reading(opened, lambda reader: reader.packed_state("ann", timeout_s=5, with_served=True))
+    state = packed.unpack()
+    assert packed.version == state.version == store.user_state("ann").version
+    assert packed.served.tolist() == state.served.tolist() == hashes.tolist()
+    assert packed.served_at_ms.tolist() == state.served_at_ms.tolist() == [NOON_MS] * 2
+    without = reading(opened, lambda reader: reader.packed_state("ann", timeout_s=5))
+    assert len(without.served) == len(without.served_at_ms) == len(without.unpack().served) == 0
+
+
+def test_an_erased_user_is_unknown_to_a_reader(opened: tuple[str, Store]) -> None:
+    async def before_and_after(reader: StateReader) -> tuple[int, int, int]:
+        opened[1].append([event(1)])
+        opened[1].note_served("ann", np.array([3], np.uint64), NOON_MS, 3_600)
+        before = await reader.packed_state("ann", timeout_s=5, with_served=True)
+        opened[1].erase_user("ann", now=LATER)
+        after = await reader.packed_state("ann", timeout_s=5, with_served=True)
+        return before.version, after.version, len(after.served)
+
+    before, after, n_served = reading(opened, before_and_after)
+    assert (before != 0, after, n_served) == (True, 0, 0)

@@ -61,7 +61,7 @@ def test_every_setting_uncommented_is_the_same_configuration(tmp_path: Path) -> 
 def test_every_section_stands_in_the_file() -> None:
     sections = tomllib.loads(render_config())
     assert set(sections) == set(WorkspaceConfig.model_fields)
-    assert set(sections["serving"]) == {"limits", "cache", "traces", "tracing"}
+    assert set(sections["serving"]) == {"limits", "cache", "budgets", "traces", "tracing", "encoder"}
 
 
 def test_the_commented_example_of_a_surface_holds_every_setting_and_is_valid(tmp_path: Path) -> None:

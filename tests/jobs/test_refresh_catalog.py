@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from jobs.bootstrap import releases_of
 from jobs.refresh_catalog import refresh_catalog
 from recsys.catalog import ITEM_FIELDS
-from recsys.errors import GateFailed, SpaceMismatch
+from recsys.errors import ArtifactError, GateFailed, SpaceMismatch
+from recsys.features.diversity import diversity_of
+from recsys.storage.artifact_files import write_artifact
 from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
 from tests.worlds.checkerboard import item_id
+from tests.worlds.rankers import write_ranker
 from tests.worlds.workspaces import NOW, Asker, add_item, copied, item_ids, parity
 
 
@@ -146,3 +149,36 @@ def test_who_told_what_they_like_gets_a_slate_of_their_own_before_any_event(rele
     assert water.count(1) >= 9
     assert slates["a stranger"] == item_ids(asker.slate(None))
     assert len({tuple(slate) for slate in slates.values()}) == 3
+
+
+def test_a_release_carries_compact_content_that_its_whole_content_gives(released: Workspace) -> None:
+    release = Asker.of(released).catalog.release
+    again = diversity_of(release.modalities, release.n_items)
+    assert release.stored_diversity is not None
+    assert np.array_equal(release.stored_diversity.projection, again.projection)
+    assert np.array_equal(release.stored_diversity.vectors, again.vectors)
+
+
+def put_ranker(workspace: Workspace, key: str, *features: str) -> None:
+    def fill(folder: Path) -> dict[str, Any]:
+        write_ranker(folder / "ranker.onnx", {"p_click": [1.0] * len(features)}, features=features)
+        return {}
+
+    write_artifact(workspace.root, "ranker", key, {}, fill)
+
+
+def test_a_release_takes_along_the_ranker_that_was_trained_last(workspace: Workspace) -> None:
+    assert Asker.of(workspace).catalog.release.ranker is None
+    put_ranker(workspace, "first", "similarity")
+    put_ranker(workspace, "second", "similarity", "is_new")
+    build(workspace)
+    release = Asker.of(workspace).catalog.release
+    assert release.ranker is not None
+    assert release.ranker.feature_names == release.schema.ranker_features == ("similarity", "is_new")
+    assert release.schema.ranker_outputs == ("p_click",)
+
+
+def test_a_ranker_that_reads_what_nobody_computes_is_not_built_into_a_release(workspace: Workspace) -> None:
+    put_ranker(workspace, "only", "age")
+    with pytest.raises(ArtifactError, match="reads age"):
+        build(workspace)

@@ -291,3 +291,38 @@ def test_content_of_no_modality_has_no_width() -> None:
     shop = in_memory_release([CatalogItem("i0")], np.zeros((1, 1), np.float32))
     vectors, present = view_of(shop).all_content(np.array([0]))
     assert (vectors.shape, present.tolist()) == ((1, 0), [False])
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_worlds(), st.integers(0, 2**32 - 1))
+def test_compact_content_is_that_of_all_content_also_for_newcomers(world: RandomWorld, seed: int) -> None:
+    """So narrow a world is only rounded: inner products are the same within a percent."""
+    view = world.catalog
+    some = np.random.default_rng(seed).integers(0, max(len(view), 1), 6 if len(view) else 0)
+    small, (content, present) = view.diversity(some), view.all_content(some)
+    assert small.dtype == np.float32
+    assert len(small) == len(some)
+    lengths = np.linalg.norm(content, axis=1, keepdims=True)
+    unit_content = content / np.maximum(lengths, 1e-12) * (lengths > 1e-5)
+    assert np.allclose(small @ small.T, unit_content @ unit_content.T, atol=0.03)
+    assert not small[~present].any()
+
+
+def test_compact_content_is_made_once_for_each_newcomer() -> None:
+    view = view_of(release(), [item("one", text=axis_of("beta")), item("two", text=axis_of("gamma"))])
+    after = updated(view, 2, [item("two", text=axis_of("beta")), item("three")])
+    one, two, three = after.diversity(rows(after, "one", "two", "three"))
+    assert np.array_equal(one, view.diversity(rows(view, "one"))[0])
+    assert np.array_equal(one, two)
+    assert not three.any()
+
+
+def test_what_items_have_in_common_is_told_by_codes_upserts_included() -> None:
+    of_x, of_y = {"brand": "x"}, {"brand": "y"}
+    view = view_of(release(), [item("new", attributes=of_x), item("a0", attributes=of_x), item("b0", attributes=of_y)])
+    shown = rows(view, "new", "a0", "b0", "a1")
+    new, a0, b0, a1 = view.kinds("attributes.brand", shown)[:, 0].tolist()
+    assert new == a0 != b0
+    assert a1 == -1 not in (new, b0)
+    back = updated(view, 2, [item("a0", attributes={})])
+    assert back.kinds("attributes.brand", shown)[:, 0].tolist() == [new, -1, b0, -1]

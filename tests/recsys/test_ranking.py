@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.catalog import CatalogItem
+from recsys.errors import ArtifactError
 from recsys.history import History
+from recsys.inference.ranker import OnnxRanker
 from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem
-from recsys.ranking import SOURCE_SAYS, rank_features, reasons_of, value_parts
+from recsys.ranking import SOURCE_SAYS, RankConfig, learned_value, rank_features, reasons_of, value_parts
 from recsys.retrieval import SOURCES
 from recsys.types import Candidates
 from tests.worlds.in_memory import ContentIsPlace, Floats, MeanOfHistory, in_memory_release, neighbours_of
+from tests.worlds.rankers import write_ranker
 
 N = 6
 
@@ -140,3 +145,38 @@ def test_votes_are_what_each_history_item_gives_added_up_and_name_who_gave_most(
         most = max((weight for weight, _ in parts), default=0)
         assert voter in {who for weight, who in parts if weight == pytest.approx(most, abs=1e-7)} or voter == -1
         assert (voter == -1) == (not parts)
+
+
+def with_ranker(catalog: CatalogView, path: Path, weights: Sequence[float], **options: int) -> CatalogView:
+    ranker = OnnxRanker(write_ranker(path / "ranker.onnx", {"p_click": weights, "p_buy": [0, 0, 0, 0]}, **options))
+    return replace(catalog, release=replace(catalog.release, ranker=ranker))
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def test_a_learned_value_is_the_weighted_sum_of_what_the_ranker_says(tmp_path: Path) -> None:
+    catalog = with_ranker(world(live=[LiveItem("new", {}, {}, {})]), tmp_path, [1, 0, 0, -3])
+    features = rank_features(past([0], catalog), candidates([2, 6], [0.5, 0.5]), catalog)
+    value = learned_value(features, None, catalog, RankConfig(value={"p_click": 2, "p_buy": 10}))
+    assert value is not None
+    # p_buy is .5 for everything
+    assert value.tolist() == pytest.approx([2 * sigmoid(0.5) + 5, 2 * sigmoid(0.5 - 3) + 5], abs=1e-5)
+
+
+def test_a_ranker_that_wants_the_query_is_given_it(tmp_path: Path) -> None:
+    catalog = with_ranker(world(), tmp_path, [0, 0, 0, 0], query_dim=N)
+    features = rank_features(past([0], catalog), candidates([2]), catalog)
+    query = np.full(N, 0.5, np.float32)
+    value = learned_value(features, query, catalog, RankConfig(value={"p_click": 1}))
+    assert value is not None
+    assert value.tolist() == pytest.approx([sigmoid(0.5 * N)])
+
+
+def test_without_a_ranker_there_is_no_learned_value_and_a_broken_one_raises(tmp_path: Path) -> None:
+    features = rank_features(past([0], world()), candidates([2]), world())
+    assert learned_value(features, None, world(), RankConfig()) is None
+    broken = with_ranker(world(), tmp_path, [math.nan, 0, 0, 0])
+    with pytest.raises(ArtifactError):
+        learned_value(features, None, broken, RankConfig())

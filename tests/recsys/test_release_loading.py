@@ -11,20 +11,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.errors import CorruptArtifact, MissingArtifact, SpaceMismatch
+from recsys.errors import ArtifactError, CorruptArtifact, MissingArtifact, SpaceMismatch
 from recsys.events import hash64
+from recsys.features.diversity import diversity_of
 from recsys.index.exact import ExactIndex
 from recsys.index.files import open_index, write_index
+from recsys.inference.ranker import OnnxRanker
 from recsys.live import view_of
 from recsys.manifest import FileEntry, ReleaseManifest, release_id_of
 from recsys.recommender import RecommenderConfig, recommend
 from recsys.release import LoadedRelease
-from recsys.release_loading import Adapters, load_release
+from recsys.release_loading import Adapters, load_release, require_value
 from recsys.storage.memory_store import MemoryStore
 from recsys.storage.release_files import LocalReleaseStore
 from recsys.types import HistoryItem, Query
 from tests.worlds.families import DIM, SPACES, FamilyNames, release
 from tests.worlds.in_memory import ContentIsPlace, MeanOfHistory, space
+from tests.worlds.rankers import write_ranker
 
 ADAPTERS = Adapters(
     open_index=open_index,
@@ -257,3 +260,93 @@ def test_a_catalogue_that_is_no_parquet_or_lacks_columns_is_refused(tmp_path: Pa
     ids_only = release().items.select(["item_id"])
     with pytest.raises(CorruptArtifact, match="lacks title"):
         load(tmp_path / "other", lambda staging: pq.write_table(ids_only, staging / "items.parquet"))
+
+
+WITH_RANKER = replace(ADAPTERS, open_ranker=OnnxRanker)
+NAMES = ("similarity", "transition", "log_popularity", "is_new")
+
+
+def with_diversity(staging: Path) -> None:
+    diversity = diversity_of(release().modalities, 30)
+    np.save(staging / "diversity.npy", diversity.vectors)
+    np.save(staging / "diversity_projection.npy", diversity.projection)
+
+
+def with_ranker(*, features: tuple[str, ...] = NAMES, query_dim: int = 0) -> Change:
+    def change(staging: Path) -> None:
+        weights = {"p_click": [1.0] * len(features), "p_buy": [0.5] * len(features)}
+        write_ranker(staging / "ranker.onnx", weights, features=features, query_dim=query_dim)
+        schema_with(ranker_features=features, ranker_outputs=("p_click", "p_buy"))(staging)
+
+    return change
+
+
+def test_compact_content_is_read_where_it_is_there_and_computed_where_it_is_not(tmp_path: Path) -> None:
+    stored, older = load(tmp_path, with_diversity), load(tmp_path / "older")
+    assert stored.stored_diversity is not None
+    assert type(stored.diversity.vectors) is np.ndarray
+    assert older.stored_diversity is None
+    assert older.diversity is older.diversity
+    assert np.array_equal(stored.diversity.vectors, older.diversity.vectors)
+    assert np.array_equal(stored.diversity.projection, older.diversity.projection)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("diversity.npy", np.zeros((29, DIM), np.int8)),
+        ("diversity.npy", np.zeros((30, DIM), np.float32)),
+        ("diversity_projection.npy", np.zeros((DIM, 64), np.float32)),
+        ("diversity_projection.npy", np.zeros((2 * DIM, DIM + 1), np.float32)),
+    ],
+)
+def test_compact_content_of_another_release_is_refused(tmp_path: Path, name: str, array: Any) -> None:
+    with pytest.raises(CorruptArtifact, match=r"diversity.* does not belong to its 30 items"):
+        load(tmp_path, with_diversity, saved(name, array))
+
+
+@pytest.mark.parametrize("name", ["diversity.npy", "diversity_projection.npy"])
+def test_half_of_compact_content_is_missing_the_other_half(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MissingArtifact, match=name):
+        load(tmp_path, with_diversity, lambda staging: (staging / name).unlink())
+
+
+def test_a_ranker_comes_with_the_release_and_a_formula_must_weigh_what_it_gives(tmp_path: Path) -> None:
+    store, release_id = write_release(tmp_path, release(), with_ranker())
+    loaded = load_release(store, release_id, WITH_RANKER)
+    assert loaded.ranker is not None
+    assert loaded.ranker.feature_names == loaded.schema.ranker_features == NAMES
+    require_value(loaded, {"p_buy": 5.0})
+    require_value(release(), {"p_buy": 5.0})  # valued by its blend
+    with pytest.raises(ArtifactError, match=r"weighs p_like, and the ranker of release .* gives p_click, p_buy"):
+        require_value(loaded, {"p_like": 1.0})
+    assert load_release(store, release_id, ADAPTERS).ranker is None
+
+
+def test_a_release_from_before_rankers_loads(tmp_path: Path) -> None:
+    def older(staging: Path) -> None:
+        path = staging / "serving.json"
+        fields = json.loads(path.read_text())
+        path.write_text(json.dumps({name: fields[name] for name in fields if not name.startswith("ranker")}))
+
+    store, release_id = write_release(tmp_path, release(), older)
+    assert load_release(store, release_id, WITH_RANKER).ranker is None
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda staging: (staging / "ranker.onnx").unlink(), MissingArtifact, r"no ranker\.onnx"),
+        (schema_with(ranker_features=(), ranker_outputs=()), CorruptArtifact, "knows nothing of ranker"),
+        (schema_with(ranker_outputs=("p_click",)), CorruptArtifact, "other than serving.json says"),
+        (schema_with(ranker_features=NAMES[::-1]), CorruptArtifact, "other than serving.json says"),
+        (with_ranker(features=("similarity", "age")), ArtifactError, "reads age"),
+        (with_ranker(query_dim=DIM + 1), CorruptArtifact, r"ranker\.onnx does not belong"),
+    ],
+)
+def test_a_ranker_that_does_not_belong_is_refused(
+    tmp_path: Path, change: Change, error: type[Exception], says: str
+) -> None:
+    store, release_id = write_release(tmp_path, release(), with_ranker(), change)
+    with pytest.raises(error, match=says):
+        load_release(store, release_id, WITH_RANKER)

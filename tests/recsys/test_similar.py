@@ -10,15 +10,26 @@ from hypothesis import strategies as st
 
 from recsys.catalog import CatalogItem
 from recsys.dataset import Modality
-from recsys.live import view_of
+from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem
-from recsys.similar import SimilarConfig, similar
-from recsys.types import Slate
+from recsys.recommender import RecommenderConfig
+from recsys.similar import SimilarConfig
+from recsys.similar import similar as similar_to
+from recsys.storage.memory_store import MemoryStore
+from recsys.types import Query, Slate
 from tests.worlds.families import SPACES, axis_of, release
 from tests.worlds.in_memory import Floats, MeanOfHistory, in_memory_release, neighbours_of, space
 from tests.worlds.random_world import NOW, RandomWorld, item_id_of, random_worlds
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def similar(
+    item_id: str, catalog: CatalogView, *, now: datetime, limit: int, config: SimilarConfig | None = None
+) -> Slate:
+    """For nobody in particular."""
+    query = Query("request", now, limit=limit)
+    return similar_to(item_id, query, catalog, MemoryStore(), RecommenderConfig(), plan=config)
 
 
 def ids(slate: Slate) -> list[str]:

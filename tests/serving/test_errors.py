@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from serving.schemas import ItemUpsert, RecommendationRequest
 from tests.serving.asking import refused
 from tests.serving.conftest import Serve
-from tests.serving.world import Shelf
+from tests.serving.world import FlakyStore
 
 JSON = {"content-type": "application/json"}
 POSTS = ("/v1/recommendations", "/v1/events:batch", "/v1/items")
@@ -84,11 +84,11 @@ def test_the_request_id_is_echoed_or_made(client: TestClient) -> None:
     assert client.get("/healthz", headers={"X-Request-Id": "a b"}).headers["x-request-id"] != "a b"
 
 
-def test_a_bug_is_a_problem_without_its_cause(client: TestClient, shelf: Shelf, monkeypatch: Any) -> None:
-    def broken(*_: Any) -> Any:
+def test_a_bug_is_a_problem_without_its_cause(client: TestClient, store: FlakyStore, monkeypatch: Any) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("secret words")
 
-    monkeypatch.setattr(client.app.state.service.store, "user_state", broken)  # type: ignore[attr-defined]
+    monkeypatch.setattr(store, "user_state", broken)
     response = client.post("/v1/recommendations", json={"user_id": "u"})
     refused(response, 500)
     assert "secret" not in response.text

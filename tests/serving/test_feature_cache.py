@@ -4,14 +4,10 @@ import numpy as np
 
 from recsys.ports import UserState
 from recsys.types import HistoryItem
-from serving.feature_cache import BoundedCache, CachedContentEncoder, CachedQueryEncoder, KnownStates, VectorCache
+from serving.bounded_cache import BoundedCache
+from serving.feature_cache import CachedContentEncoder, KnownStates, VectorCache
 from serving.telemetry import Telemetry
-from tests.serving.world import DIM, FamilyNames, MeanOfHistory
-
-
-def cached_tower(capacity: int = 10) -> tuple[CachedQueryEncoder, MeanOfHistory, Telemetry]:
-    telemetry, tower = Telemetry(), MeanOfHistory()
-    return CachedQueryEncoder(tower, VectorCache("query_vector", capacity, telemetry), "r1"), tower, telemetry
+from tests.serving.world import FamilyNames
 
 
 def test_the_least_recently_used_entry_leaves_first() -> None:
@@ -37,38 +33,13 @@ def test_weights_bound_the_whole() -> None:
     assert len(cache) == 2  # 3 + 7 = 10: the replaced 5 is no longer counted
 
 
-def test_a_capacity_of_zero_keeps_nothing() -> None:
-    encoder, tower, _ = cached_tower(capacity=0)
-    for _ in range(2):
-        encoder.encode(np.ones((1, DIM), np.float32), np.array([1]))
-    assert tower.n_calls == 2
-
-
-def test_any_change_of_the_input_is_another_key() -> None:
-    encoder, tower, telemetry = cached_tower()
-    history, types, profile = np.ones((2, DIM), np.float32), np.array([1, 1]), np.ones(4, np.float32)
-    inputs = [
-        (history, types, None),
-        (history * 2, types, None),
-        (history, np.array([1, 2]), None),
-        (history, types, profile),
-        (history[:1], types[:1], None),
-        (np.empty((0, DIM), np.float32), np.empty(0, np.int64), None),
-    ]
-    for _ in range(2):
-        for each in inputs:
-            encoder.encode(*each)
-    assert tower.n_calls == len(inputs)
-    assert 'recsys_cache_requests_total{cache="query_vector",result="hit"} 6.0' in telemetry.rendered().decode()
-
-
-def test_two_releases_share_a_cache_and_no_vector() -> None:
-    telemetry = Telemetry()
-    cache = VectorCache("query_vector", 10, telemetry)
-    towers = [MeanOfHistory(), MeanOfHistory()]
-    for tower, release_id in zip(towers, ("r1", "r2"), strict=True):
-        CachedQueryEncoder(tower, cache, release_id).encode(np.ones((1, DIM), np.float32), np.array([1]))
-    assert [tower.n_calls for tower in towers] == [1, 1]
+def test_what_is_dropped_weighs_nothing_any_more() -> None:
+    cache: BoundedCache[str, str] = BoundedCache(10, weight=len)
+    cache.put("a", "12345678")
+    cache.drop("a")
+    cache.drop("never there")
+    cache.put("b", "1234567890")
+    assert (cache.get("a"), len(cache)) == (None, 1)
 
 
 def test_text_and_picture_of_the_same_bytes_are_two_keys() -> None:
@@ -80,8 +51,11 @@ def test_text_and_picture_of_the_same_bytes_are_two_keys() -> None:
 
 
 def test_long_histories_fill_the_states_sooner() -> None:
-    states = KnownStates(10, Telemetry())
-    states.remember("short", UserState((HistoryItem("a"),)))
-    states.remember("long", UserState(tuple(HistoryItem(str(number)) for number in range(8))))
-    assert states.last_known("short") is None  # 2 + 9 = 11 > 10
-    assert states.last_known("long") is not None
+    short, long = UserState((HistoryItem("a"),)), UserState(tuple(HistoryItem(str(number)) for number in range(8)))
+    states = KnownStates(short.size_bytes + long.size_bytes - 1, Telemetry())
+    states.remember("short", short)
+    states.remember("long", long)
+    assert states.last_known("short") is None
+    assert states.last_known("long") is long
+    states.forget("long")
+    assert states.last_known("long") is None

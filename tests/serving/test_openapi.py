@@ -26,9 +26,12 @@ def test_the_service_serves_that_document(client: TestClient) -> None:
 
 def test_every_example_is_answered(client: TestClient) -> None:
     posts = [operation for operation in OPERATIONS if operation.example is not None]
-    assert len(posts) == 3
+    assert {each.path for each in posts} == {
+        each.path for each in OPERATIONS if each.body is not None and each.media_type == "application/json"
+    }
     for operation in posts:
-        assert client.post(operation.path, json=operation.example).status_code == operation.status
+        response = client.post(operation.path, json=operation.example)
+        assert response.status_code == operation.status, (operation.path, response.text)
 
 
 def test_every_reference_points_at_a_schema() -> None:

@@ -97,6 +97,15 @@ def test_two_workers_share_one_store(workspace: Path) -> None:
         soon(lambda: 'recsys_events_total{status="accepted"} 20.0' in scraped(base))
 
 
+def test_a_trace_is_found_whichever_of_two_workers_is_asked(workspace: Path) -> None:
+    with serving(workspace, "--workers", "2") as (_, base):
+        for _ in range(10):
+            _, slate = ask(base + "/v1/recommendations", {"user_id": "u"})
+            address = f"{base}/v1/recommendations/{slate['recommendation_id']}/trace"
+            assert [ask(address)[0] for _ in range(3)] == [200, 200, 200]
+        assert ask(f"{base}/v1/recommendations/none/trace")[0] == 404
+
+
 def test_a_body_far_over_the_limit_is_refused_in_words_and_not_by_a_broken_connection(workspace: Path) -> None:
     with serving(workspace) as (_, base):
         status, problem = ask(base + "/v1/events:batch", {"events": ["x" * 20_000_000]})

@@ -86,23 +86,6 @@ def test_parts_and_trace_come_only_when_asked_for(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("context", {"device": "phone"}),
-        ("surface", "home"),
-        ("filter", 'categories has "Comedy"'),
-        ("strict_filtering", True),
-        ("page_token", "abc"),
-        ("validate_only", True),
-    ],
-)
-def test_a_feature_of_a_later_version_is_refused_by_name(client: TestClient, field: str, value: Any) -> None:
-    problem = refused(client.post("/v1/recommendations", json={field: value}), 422)
-    assert problem["field"] == f"/{field}"
-    assert problem["type"].endswith("not-supported")
-
-
-@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"limitt": 3}, "/limitt"),

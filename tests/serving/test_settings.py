@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from recsys.errors import ConfigError
 from recsys.serving_config import is_loopback
 from serving.settings import read_settings
 
-KEY = "ab" * 32
+KEY, OTHER = "ab" * 32, "cd" * 32
 
 
 @pytest.fixture
@@ -38,6 +39,60 @@ def test_a_key_that_is_not_hashed_is_refused_without_being_repeated(workspace: P
     with pytest.raises(ConfigError, match="sha256sum") as refused:
         read_settings(variables)
     assert "my-secret" not in str(refused.value)
+
+
+def test_keys_with_scopes_and_rates_come_from_the_file_or_in_a_compact_form(workspace: Path) -> None:
+    variables = {
+        "RECSYS_WORKSPACE": str(workspace),
+        "RECSYS_API_KEYS": f"shop:read+events:{KEY}:200:400, ops:admin:{OTHER}",
+    }
+    shop, ops = read_settings(variables).serving.all_keys
+    assert (shop.name, shop.scopes, shop.rate_per_s, shop.burst) == ("shop", ("read", "events"), 200, 400)
+    assert (ops.name, ops.scopes, ops.rate_per_s) == ("ops", ("admin",), 0)
+    with (workspace / "recsys.toml").open("a") as file:
+        file.write(f'[[serving.api_keys]]\nname = "toml"\nsha256 = "{KEY}"\nscopes = ["read"]\n')
+    assert [key.name for key in read_settings({"RECSYS_WORKSPACE": str(workspace)}).serving.all_keys] == ["toml"]
+    both = {"RECSYS_WORKSPACE": str(workspace), "RECSYS_API_KEYS_SHA256": f"{KEY},{OTHER}", "RECSYS_HOST": "0.0.0.0"}
+    keys = read_settings(both).serving.all_keys
+    assert [(key.name, key.scopes) for key in keys] == [("toml", ("read",)), ("unnamed-1", ("read", "events", "admin"))]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("my-secret", "name:scope"),
+        ("shop:read:my-secret", "sha256sum"),
+        (f"shop:everything:{KEY}", "'read'"),
+        (f"shop::{KEY}", "'read'"),
+        (f"my secret:read:{KEY}", "letters"),
+        (f"shop:read:{KEY}:fast", "number"),
+        (f"shop:read:{KEY},shop:read:{OTHER}", "same name"),
+        (f"shop:read:{KEY},ops:admin:{KEY}", "same sha256"),
+        (f"unnamed-1:read:{KEY}", "unnamed-"),
+        ("shop:read:" + hashlib.sha256(b"").hexdigest(), "empty key"),
+    ],
+)
+def test_a_key_that_is_not_written_right_is_refused_without_being_repeated(
+    workspace: Path, value: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        read_settings({"RECSYS_WORKSPACE": str(workspace), "RECSYS_API_KEYS": value})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_clear_key_in_the_file_is_refused_without_being_repeated(workspace: Path) -> None:
+    with (workspace / "recsys.toml").open("a") as file:
+        file.write('api_keys = [{name = "shop", sha256 = "my-secret", scopes = ["read"]}]\n')
+    with pytest.raises(ConfigError, match=r"api_keys\.0\.sha256") as refused:
+        read_settings({"RECSYS_WORKSPACE": str(workspace)})
+    assert "my-secret" not in str(refused.value)
+
+
+def test_the_collector_is_found_where_opentelemetry_looks_for_it(workspace: Path) -> None:
+    variables = {"RECSYS_WORKSPACE": str(workspace), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318/"}
+    assert read_settings(variables).serving.tracing.endpoint == "http://127.0.0.1:4318"
+    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
+        read_settings({**variables, "OTEL_EXPORTER_OTLP_ENDPOINT": "collector"})
 
 
 def test_a_memory_store_is_refused_with_several_workers(workspace: Path) -> None:

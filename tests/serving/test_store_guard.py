@@ -7,11 +7,12 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from recsys.errors import StoreUnavailable
 from recsys.events import Exposure
-from recsys.ports import UserState
+from recsys.ports import Store, UserState
 from recsys.storage.memory_store import MemoryStore
 from serving.store_guard import HANGS_IN_A_ROW, PAUSE_S, GuardedStore
 from serving.telemetry import LOGGER
@@ -26,12 +27,12 @@ class Hanging(MemoryStore):
         self.costs_s: float | None = None
         self.asked = 0
 
-    def user_state(self, user_id: str) -> UserState:
+    def user_state(self, user_id: str, with_served: bool = False) -> UserState:
         self.asked += 1
         if self.costs_s is not None:
             self.now += self.costs_s
             raise StoreUnavailable("Redis at 10.1.2.3 did not answer in 0.5 s")
-        return super().user_state(user_id)
+        return super().user_state(user_id, with_served)
 
 
 @pytest.fixture
@@ -108,3 +109,20 @@ def test_why_it_failed_is_in_the_log_and_not_once_for_every_request(
     assert len(lines) == 1
     assert "10.1.2.3" in lines[0]
     assert "user_state" in lines[0]
+
+
+def test_every_method_of_the_port_is_passed_on(store: Hanging, guarded: GuardedStore) -> None:
+    missing = [name for name in dir(Store) if not name.startswith("_") and name not in vars(GuardedStore)]
+    assert missing == []
+    now = datetime(2024, 5, 1, tzinfo=UTC)
+    guarded.note_served("anon", np.array([7], np.uint64), 5, 60)
+    assert guarded.merge_users("anon", "ann", now=now).version == 0
+    assert guarded.user_state("ann", with_served=True).served.tolist() == [7]
+    assert [merge.target_user_id for merge in guarded.merges()] == ["ann"]
+    guarded.block("ann", ["i1"])
+    guarded.unblock("ann", ["i1"])
+    assert len(guarded.user_state("ann").blocked) == 0
+    assert guarded.append_exposures([]).n_stored == 0
+    assert guarded.delete_items(["i1"]) == 1
+    assert guarded.trending(0, 60, 5)[0] == ()
+    assert guarded.erase_user("ann", now=now).n_merges == 1

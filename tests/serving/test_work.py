@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from recsys.errors import Overloaded
+from recsys.ports import UserState
 from serving.work import Work
 from tests.serving.asking import refused, soon
 from tests.serving.conftest import Serve
-from tests.serving.world import FlakyStore
 
 
 def test_one_more_than_may_wait_is_refused_at_once_and_the_place_is_free_again() -> None:
@@ -46,26 +46,34 @@ def test_a_cancelled_request_holds_its_place_until_its_thread_is_done() -> None:
     work.close()
 
 
-def test_a_full_service_answers_429_with_a_time_to_come_back(serve: Serve, store: FlakyStore) -> None:
-    client = serve(threads=1, limits={"max_concurrent": 1})
-    gate, entered = threading.Event(), threading.Event()
-    read = store.user_state
+class SlowReader:
+    """Answers when the gate opens, as a store that is slow."""
 
-    def slow(user_id: str) -> object:
-        entered.set()
-        gate.wait(5)
-        return read(user_id)
+    def __init__(self) -> None:
+        self.gate, self.entered = threading.Event(), threading.Event()
 
-    store.user_state = slow  # type: ignore[method-assign,assignment]
+    async def packed_state(self, user_id: str, *, timeout_s: float, with_served: bool = False) -> UserState:
+        self.entered.set()
+        while not self.gate.is_set():
+            await asyncio.sleep(0.005)
+        return UserState()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_a_full_service_answers_429_with_a_time_to_come_back(serve: Serve) -> None:
+    client, reader = serve(limits={"max_concurrent": 1}), SlowReader()
+    object.__setattr__(client.app.state.service.states, "reader", reader)  # type: ignore[attr-defined]
     first = threading.Thread(target=lambda: client.post("/v1/recommendations", json={"user_id": "u"}))
     first.start()
-    assert entered.wait(5)
+    assert reader.entered.wait(5)
     response = client.post("/v1/recommendations", json={"user_id": "u"})
     refused(response, 429)
     unread = client.post("/v1/recommendations", content=b"never read", headers={"content-type": "text/plain"})
     refused(unread, 429)
     assert int(response.headers["retry-after"]) >= 1
     assert client.get("/healthz").status_code == 200
-    gate.set()
+    reader.gate.set()
     first.join()
     soon(lambda: client.post("/v1/recommendations", json={}).status_code == 200)

@@ -70,4 +70,5 @@ def release(
         query_encoder=MeanOfHistory(DIM),
         item_encoder=ContentIsPlace(DIM),
         content_encoder=FamilyNames(),
+        spaces=SPACES,
     )

@@ -10,9 +10,13 @@ from recsys.events import hash64
 from recsys.ports import UserState
 from recsys.storage.packed import (
     VERSION_BYTES,
+    PackedUserState,
     is_seen,
     merge_history,
+    pack_served,
     pack_state,
+    state_version,
+    unpack_served,
     unpack_state,
     with_blocked,
 )
@@ -33,7 +37,7 @@ def test_any_state_comes_back_as_it_was(state: UserState) -> None:
     assert (again.history, again.version) == (state.history, state.version)
     assert np.array_equal(again.seen, state.seen)
     assert np.array_equal(again.blocked, state.blocked)
-    assert int.from_bytes(packed[:VERSION_BYTES], "little") == state.version
+    assert int.from_bytes(packed[:VERSION_BYTES], "little") == state_version(packed) == state.version
 
 
 def test_more_than_256_event_types_come_back() -> None:
@@ -70,3 +74,21 @@ def test_a_user_who_comes_back_after_a_loss_does_not_repeat_an_old_version() -> 
     one = merge_history(UserState(), [HistoryItem("i1", "t", 1, 1)])
     other = merge_history(UserState(), [HistoryItem("i2", "t", 1, 2)])
     assert len({0, one.version, other.version, with_blocked(one, ["i9"]).version}) == 4
+
+
+def test_the_version_alone_is_read_without_unpacking() -> None:
+    packed = pack_state(UserState(version=7))
+    assert (state_version(packed[:12]), state_version(None)) == (7, 0)
+    for damage in (b"", packed[:11], packed[:8] + bytes(20)):
+        with pytest.raises(StoreUnavailable, match="written by another version"):
+            state_version(damage)
+
+
+def test_what_was_served_is_read_without_unpacking_the_state() -> None:
+    marks = pack_served(np.array([5, 2**64 - 1], np.uint64), 2**41) + pack_served(np.array([5], np.uint64), -3)
+    packed = PackedUserState(b"unreadable", marks)
+    assert packed.served.tolist() == [5, 2**64 - 1, 5]
+    assert packed.served_at_ms.tolist() == [2**41, 2**41, -3]
+    assert packed.served.flags.c_contiguous
+    with pytest.raises(StoreUnavailable, match="17 bytes of served items"):
+        unpack_served(marks[:17])

@@ -6,16 +6,21 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 
 from recsys.errors import ConfigError, StoreUnavailable
+from recsys.events import SpoolRange, UserMerge
 from recsys.ports import LiveItem, Store
+from recsys.storage.redis_log import RedisLog
 from recsys.storage.redis_server import PrivateRedis
 from recsys.storage.urls import open_store
-from tests.contracts.events import event, past
+from tests.contracts.events import LATER, NOON, NOON_MS, event, past, shown_to
 from tests.contracts.test_event_log_contract import exposure
 
 
@@ -44,6 +49,13 @@ def every_call(store: Store) -> list[tuple[str, object]]:
         ("user_state", lambda: store.user_state("ann")),
         ("import_histories", lambda: store.import_histories([("ann", [past(1)])])),
         ("block", lambda: store.block("ann", ["i1"])),
+        ("unblock", lambda: store.unblock("ann", ["i1"])),
+        ("note_served", lambda: store.note_served("ann", np.array([1], np.uint64), NOON_MS, 60)),
+        ("merge_users", lambda: store.merge_users("anon", "ann", now=LATER)),
+        ("merges", lambda: list(store.merges())),
+        ("erase_user", lambda: store.erase_user("nobody", now=NOON)),
+        ("trending", lambda: store.trending(NOON_MS, 3_600, 5)),
+        ("delete_items", lambda: store.delete_items(["i1"])),
         ("upsert_items", lambda: store.upsert_items([LiveItem("i1", {}, {}, {})])),
         ("items_since", lambda: store.items_since(0)),
         ("append", lambda: store.append([event(1)])),
@@ -227,3 +239,82 @@ def test_a_full_redis_still_answers_all_reads(store: Store, admin: redis.Redis) 
     assert [item.item_id for item in store.user_state("ann").history] == ["i1"]
     assert [item.item_id for item in store.items_since(0)[1]] == ["i1"]
     assert len(list(store.read())) == 1
+
+
+def test_nothing_in_redis_names_an_erased_user(store: Store, admin: redis.Redis) -> None:
+    user = "someone@example.org/é"
+    store.append([event(1, user=user), event(2, user="bob"), event(3, user="anon-77")])
+    store.merge_users("anon-77", user, now=NOON)
+    store.append_exposures([shown_to(user, 1), shown_to("bob", 2)], served_keep_s=600)
+    store.block(user, ["i1"])
+    assert any(user.encode() in part for part in everything(admin))
+    store.erase_user(user, now=LATER)
+    for name in (user, "anon-77"):
+        assert not any(name.encode() in part for part in everything(admin))
+    assert any(b"bob" in part for part in everything(admin))
+    assert len(list(admin.scan_iter("recsys:e:*"))) == 1  # the other events' marks went with them
+
+
+def everything(admin: redis.Redis) -> list[bytes]:
+    """All keys, and all that lies under them."""
+    found: list[bytes] = []
+    for key in admin.scan_iter(count=1_000):
+        found.append(key)
+        kind = admin.type(key)
+        if kind == b"string":
+            found.append(admin.get(key))
+        elif kind == b"stream":
+            found += [fields[b"r"] for _, fields in admin.xrange(key)]
+        elif kind == b"list":
+            found += admin.lrange(key, 0, -1)
+        elif kind == b"set":
+            found += admin.smembers(key)
+        elif kind == b"zset":
+            found += admin.zrange(key, 0, -1)
+        else:
+            found += [part for pair in admin.hgetall(key).items() for part in pair]
+    return found
+
+
+def test_what_was_served_and_what_is_taken_forget_themselves(store: Store, admin: redis.Redis) -> None:
+    store.note_served("ann", np.array([1], np.uint64), NOON_MS, 60.5)
+    assert 60_000 < admin.pttl("recsys:s:ann") <= 60_500
+    store.note_served("anon", np.array([1], np.uint64), NOON_MS, 600)
+    store.merge_users("anon", "ann", now=LATER)
+    assert 599_000 < admin.pttl("recsys:s:ann") <= 600_000
+    store.append([replace(event(1), occurred_at=datetime.now(UTC))])
+    (bucket,) = admin.scan_iter("recsys:t:*")
+    assert 86_000 < admin.ttl(bucket) < 90_000
+
+
+def test_ten_minutes_keep_the_items_taken_most(store: Store, admin: redis.Redis) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    events = [replace(event(n, item=f"i{n}", user=f"u{n % 9}"), occurred_at=now) for n in range(6_000)]
+    store.append([replace(event(n, item="hit"), event_id=f"h{n}", occurred_at=now) for n in range(5)])
+    for start in range(0, 6_000, 1_000):
+        store.append(events[start : start + 1_000])
+    (bucket,) = admin.scan_iter("recsys:t:*")
+    assert 4_000 <= admin.zcard(bucket) <= 5_000
+    assert store.trending(int(now.timestamp() * 1_000), 3_600, 1)[0] == ("hit",)
+
+
+def test_a_batch_of_exposures_on_keys_of_another_program_writes_nothing(store: Store, admin: redis.Redis) -> None:
+    admin.set("recsys:exposures", "mine")
+    with pytest.raises(StoreUnavailable, match="namespace of its own"):
+        store.append_exposures([shown_to("ann")], SpoolRange("s", 0, 10), served_keep_s=60)
+    assert not admin.exists("recsys:d:s", "recsys:s:ann")
+
+
+def test_who_is_merged_while_an_erasure_begins_is_erased_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.append([event(1, user="anon"), event(2)])
+    read_merges = RedisLog.merges
+
+    def read_and_then_merge(log: RedisLog) -> Iterator[UserMerge]:
+        found = list(read_merges(log))
+        if not found:
+            store.merge_users("anon", "ann", now=NOON)
+        return iter(found)
+
+    monkeypatch.setattr(RedisLog, "merges", read_and_then_merge)
+    assert store.erase_user("ann", now=LATER).n_events == 2
+    assert list(store.read()) == []

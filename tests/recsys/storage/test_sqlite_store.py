@@ -9,12 +9,15 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsys.errors import StoreUnavailable
 from recsys.ports import Store
+from recsys.storage import sqlite_connections
+from recsys.storage.sqlite_store import SqliteStore
 from recsys.storage.urls import open_store
-from tests.contracts.events import event
+from tests.contracts.events import LATER, NOON, event, shown_to
 
 _WRITER = """
 import sys
@@ -126,3 +129,114 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreUnavailable, match="was closed"):
         store.user_state("ann")
+
+
+GONE = "someone@example.org"
+
+
+def fill(store: Store) -> None:
+    """Many users beside one, whose state grows with each event, so that pages split and cells move."""
+    for number in range(0, 900, 3):
+        store.append(
+            [event(number, user=GONE), event(number + 1, user=f"u{number % 40}"), event(number + 2, user=GONE)]
+        )
+        store.append_exposures([shown_to(GONE, number), shown_to("bob", number)], served_keep_s=600)
+    store.append([event(5_000, user="anon-77-of-them")])
+    store.block(GONE, ["i1"])
+    store.merge_users("anon-77-of-them", GONE, now=NOON)
+
+
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("store.db*")))
+
+
+def test_no_byte_of_an_erased_users_id_stays_in_the_files(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    fill(store)
+    assert GONE.encode() in bytes_of(tmp_path)
+    receipt = store.erase_user(GONE, now=LATER)
+    assert (receipt.n_events, receipt.n_exposures, receipt.not_erased) == (601, 300, ())
+    for name in (GONE, "anon-77-of-them"):
+        assert name.encode() not in bytes_of(tmp_path)
+    assert len(list(store.exposures())) == 300
+    store.close()
+
+
+def test_copies_of_an_erased_users_rows_in_free_space_are_cleaned_too(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    fill(store)
+    with sqlite3.connect(tmp_path / "store.db") as other:
+        other.execute("pragma secure_delete = off")
+        other.execute("delete from events where user_id = ?", (GONE,))
+    other.close()
+    assert store.erase_user(GONE, now=LATER).n_events == 1
+    assert GONE.encode() not in bytes_of(tmp_path)
+    store.close()
+
+
+def make_first_version(path: Path) -> None:
+    with sqlite3.connect(path) as earlier:
+        for table in ("served", "erased", "merges", "drained", "taken"):
+            earlier.execute(f"drop table {table}")
+        earlier.execute("pragma user_version = 1")
+    earlier.close()
+
+
+def test_a_file_of_the_first_version_is_read_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    store = open_store(url)
+    store.append([event(1)])
+    ((cursor, _),) = store.read()
+    store.close()
+    make_first_version(tmp_path / "store.db")
+    store = open_store(url)
+    assert store.append([event(1), event(2)]) == ["duplicate", "accepted"]
+    assert [found.event_id for _, found in store.read(cursor)] == ["e2"]
+    assert store.erase_user("ann", now=LATER).n_events == 2
+    store.close()
+    open_store(url).close()
+
+
+def test_what_somebody_reads_meanwhile_is_named_in_the_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_connections, "BUSY_TIMEOUT_S", 0.1)
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    fill(store)
+    reader = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    reader.execute("begin")
+    reader.execute("select count(*) from events").fetchone()
+    try:
+        receipt = store.erase_user(GONE, now=LATER)
+        assert receipt.n_events == 601
+        assert ["write-ahead log" in sentence for sentence in receipt.not_erased] == [True]
+    finally:
+        reader.close()
+    assert store.erase_user(GONE, now=LATER).not_erased == ()
+    assert GONE.encode() not in bytes_of(tmp_path)
+    store.close()
+
+
+def test_what_was_served_is_forgotten_in_time(tmp_path: Path) -> None:
+    now = [1_000.0]
+    store = SqliteStore(tmp_path / "store.db", clock=lambda: now[0])
+    store.note_served("ann", np.array([1], np.uint64), 1_000_000, 60)
+    now[0] += 59.9
+    assert len(store.user_state("ann", with_served=True).served) == 1
+    now[0] += 0.2
+    assert len(store.user_state("ann", with_served=True).served) == 0
+    store.note_served("bob", np.array([1], np.uint64), 1_060_000, 60)
+    store.close()
+    with sqlite3.connect(tmp_path / "store.db") as file:
+        assert file.execute("select user_id from served").fetchall() == [("bob",)]
+    file.close()
+
+
+def test_only_a_day_of_what_is_taken_is_kept(tmp_path: Path) -> None:
+    now = [NOON.timestamp()]
+    store = SqliteStore(tmp_path / "store.db", clock=lambda: now[0])
+    store.append([event(n, minute=0) for n in range(5)])
+    now[0] += 86_400
+    store.append([event(10, minute=1_440)])
+    store.close()
+    with sqlite3.connect(tmp_path / "store.db") as file:
+        assert file.execute("select item_id from taken").fetchall() == [("i10",)]
+    file.close()

@@ -1,0 +1,153 @@
+"""From the spool to the store: in batches, each once, also when the process is killed between two steps.
+
+The store keeps, with each batch, up to which byte it has a spool; a batch that it has already is not stored again. A
+file is removed when the store has it whole.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Event, Lock, Thread
+
+from recsys.errors import StoreUnavailable
+from recsys.events import Exposure, SpoolRange
+from recsys.ports import EventLog
+from recsys.storage.atomic import TEMPORARY_PREFIX
+from recsys.storage.records import unpack_exposure
+from recsys.storage.spool import Spool, SpoolFile, left_files, read_records
+
+INTERVAL_S = 0.25
+_MAX_PAUSE_S = 2.0
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drainer has done so far.
+
+    Attributes:
+        n_stored: exposures that the store took.
+        n_dropped: exposures of users who were erased after them.
+        n_torn: records cut off by the end of their process, and those that no version of ours wrote.
+        failure: why the last try failed; "" when it did not.
+    """
+
+    n_stored: int = 0
+    n_dropped: int = 0
+    n_torn: int = 0
+    failure: str = ""
+
+
+class Drainer:
+    """Takes a process's spool to the store, and the spools of processes that have ended."""
+
+    def __init__(
+        self, spool: Spool, store: EventLog, *, interval_s: float = INTERVAL_S, served_keep_s: float = 0.0
+    ) -> None:
+        """
+        Args:
+            interval_s: between two rounds; an exposure is in the store after about that.
+            served_keep_s: see `EventLog.append_exposures`.
+        """
+        self._spool, self._store = spool, store
+        self._interval_s, self._served_keep_s = interval_s, served_keep_s
+        self._until = 0  # of this process's spool
+        self._done = Drained()
+        self._turn = Lock()
+        self._stopping = Event()
+        self._thread: Thread | None = None
+
+    @property
+    def done(self) -> Drained:
+        """What was done so far; a snapshot."""
+        return self._done
+
+    def start(self) -> None:
+        """Drain in a thread, until `stop`."""
+        self._thread = Thread(target=self.run, name="spool-drainer", daemon=True)
+        self._thread.start()
+
+    def run(self) -> None:
+        """Drain every `interval_s`, less often while the store is away, until `stop`."""
+        pause_s = self._interval_s
+        while not self._stopping.wait(pause_s):
+            try:
+                self.drain_now()
+                pause_s = self._interval_s
+            except StoreUnavailable:
+                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+
+    def stop(self) -> None:
+        """End the thread and try once more; what the store does not take stays in the spool."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        with suppress(StoreUnavailable):  # `done` names it
+            self.drain_now()
+
+    def drain_now(self) -> Drained:
+        """Take all that is spooled now to the store.
+
+        Raises:
+            StoreUnavailable: the store, or the disk, does not answer; nothing is lost.
+        """
+        with self._turn:
+            try:
+                self._spool.look_at_others()
+                self._drain_own()
+                self._drain_left()
+            except (StoreUnavailable, OSError) as error:
+                self._done = replace(self._done, failure=str(error))
+                if isinstance(error, OSError):
+                    raise StoreUnavailable(f"the spool {self._spool.folder}: {error}. See its disk") from error
+                raise
+            self._done = replace(self._done, failure="")
+            return self._done
+
+    def _drain_own(self) -> None:
+        for file in self._spool.files():
+            self._until = max(self._until, self._drain_file(self._spool.spool_id, file, self._until - file.start))
+            self._spool.forget(self._until)
+
+    def _drain_left(self) -> None:
+        for folder in self._spool.folder.iterdir():
+            if folder.name == self._spool.spool_id or folder.name.startswith(TEMPORARY_PREFIX):
+                continue
+            with left_files(folder) as files:
+                for file in files or ():
+                    self._drain_file(folder.name, file, 0)
+                    file.path.unlink()
+                if files is not None:
+                    with suppress(OSError):  # somebody removed it first, or keeps other files there
+                        folder.rmdir()
+
+    def _drain_file(self, spool_id: str, file: SpoolFile, at: int) -> int:
+        """From byte `at` of the file to its end; the byte of the spool up to which the store has it then."""
+        at = max(at, 0)
+        while at < file.size:
+            records = read_records(file, at, _BATCH)
+            if records.torn:
+                self._count(n_torn=1)
+                return file.end
+            exposures = self._unpacked(records.payloads)
+            place = SpoolRange(spool_id, file.start + at, file.start + records.end)
+            stored = self._store.append_exposures(exposures, place, served_keep_s=self._served_keep_s)
+            self._count(n_stored=stored.n_stored, n_dropped=stored.n_dropped)
+            at = min(stored.until - file.start, file.size)
+        return file.end
+
+    def _unpacked(self, payloads: tuple[bytes, ...]) -> list[Exposure]:
+        exposures = []
+        for payload in payloads:
+            try:
+                exposures.append(unpack_exposure(payload))
+            except StoreUnavailable:  # whole, and yet no exposure: it would stand in the way for ever
+                self._count(n_torn=1)
+        return exposures
+
+    def _count(self, *, n_stored: int = 0, n_dropped: int = 0, n_torn: int = 0) -> None:
+        done = self._done
+        self._done = replace(
+            done, n_stored=done.n_stored + n_stored, n_dropped=done.n_dropped + n_dropped, n_torn=done.n_torn + n_torn
+        )

@@ -1,0 +1,153 @@
+"""The service on a Redis that fails in every way there is: it answers all along, says that it is degraded, and is whole
+again soon after its Redis is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from recsys.storage.redis_server import PrivateRedis
+from recsys.storage.urls import open_store
+from recsys.types import HistoryItem
+from tests.benchmarks._serving.client import UNDEGRADED, Load, run
+from tests.benchmarks._serving.loops import open_loop
+from tests.benchmarks._serving.processes import Server, free_port
+from tests.benchmarks._serving.world import ROOT, SMOKE_SIZE, World, ensure_world, item_id, requests_of, user_id
+from tests.worlds.redis_faults import FAULTS, Fault, RedisFaults
+
+pytestmark = pytest.mark.slow
+
+RATE, N_USERS = 50.0, 50
+FAULT_AT_S, HEALED_AT_S, SECONDS = 1.0, 4.0, 8.0
+# Exposures may be written in the background: their failure is known a moment later.
+KNOWN_AFTER_S, RECOVERY_S = 0.25, 2.0
+ANSWERED_SHARE = 0.999
+
+
+@dataclass
+class Answers:
+    """What came back: (intended time in seconds, HTTP status, whether it was undegraded)."""
+
+    all: list[tuple[float, int, bool]] = field(default_factory=list)
+
+    def watch(self, intended_s: float, status: int, reply: bytes) -> None:
+        self.all.append((intended_s, status, UNDEGRADED in reply))
+
+    def degraded(self, from_s: float, until_s: float) -> tuple[int, int]:
+        """Of the answers 200 to requests of that time: how many were degraded, and how many there were."""
+        undegraded = [each[2] for each in self.all if from_s <= each[0] < until_s and each[1] == 200]
+        return undegraded.count(False), len(undegraded)
+
+
+@dataclass(frozen=True)
+class Running:
+    """The service, on its fault proxy."""
+
+    server: Server
+    faults: RedisFaults
+    redis_url: str
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return ensure_world(ROOT / "build" / "bench-serving", SMOKE_SIZE)
+
+
+@pytest.fixture(scope="module")
+def running(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder: Path = tmp_path_factory.mktemp("faults")
+    with PrivateRedis(folder / "redis") as redis, RedisFaults(redis.port) as faults:
+        know_users(redis.url, world)
+        port = free_port()
+        workspace = str(world.workspace(query_cache=True))
+        command = [
+            sys.executable,
+            "-m",
+            "serving",
+            "--workspace",
+            workspace,
+            "--port",
+            str(port),
+            "--store",
+            faults.url,
+        ]
+        core = min(os.sched_getaffinity(0))
+        with Server("the service", command, port=port, core=core, log=folder / "service.log") as server:
+            server.wait_ready(60)
+            yield Running(server, faults, redis.url)
+
+
+@pytest.fixture(autouse=True)
+def healed(running: Running, world: World) -> Iterator[None]:
+    """Each test begins with every user known and nothing wrong."""
+    know_users(running.redis_url, world)
+    yield
+    running.faults.set("none")
+
+
+def know_users(redis_url: str, world: World) -> None:
+    store = open_store(redis_url)
+    histories = world.histories[:N_USERS].tolist()
+    store.import_histories(
+        (user_id(user), [HistoryItem(item_id(row), "view", 1 + at) for at, row in enumerate(rows)])
+        for user, rows in enumerate(histories)
+    )
+    store.close()
+
+
+def loaded(running: Running, break_it: Callable[[], None], heal_it: Callable[[], None]) -> tuple[Load, Answers]:
+    """A steady load during which it breaks at `FAULT_AT_S` and is healed at `HEALED_AT_S`."""
+    answers, passed = Answers(), [0]
+
+    def each_second() -> None:
+        passed[0] += 1
+        if passed[0] == FAULT_AT_S:
+            break_it()
+        elif passed[0] == HEALED_AT_S:
+            heal_it()
+
+    load = run(
+        open_loop(
+            running.server.port,
+            requests_of(range(N_USERS)),
+            rate=RATE,
+            seconds=SECONDS,
+            connections=128,
+            seed=1,
+            watch=answers.watch,
+            each_second=each_second,
+        )
+    )
+    return load, answers
+
+
+def require_answered(load: Load) -> None:
+    share = load.statuses[200] / load.n_due
+    assert share >= ANSWERED_SHARE, (
+        f"{share:.4f} answered 200: {dict(load.statuses)}, {load.broken} broken, {load.unanswered} unanswered"
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_answer_is_200_and_says_that_it_is_degraded_until_redis_is_back(running: Running, fault: Fault) -> None:
+    load, answers = loaded(running, lambda: running.faults.set(fault), lambda: running.faults.set("none"))
+    require_answered(load)
+    degraded, during = answers.degraded(FAULT_AT_S + KNOWN_AFTER_S, HEALED_AT_S - KNOWN_AFTER_S)
+    assert degraded == during > 0, f"{during - degraded} of {during} answers did not say that they were degraded"
+    degraded, before = answers.degraded(0.0, FAULT_AT_S - KNOWN_AFTER_S)
+    assert degraded == 0 < before
+    degraded, after = answers.degraded(HEALED_AT_S + RECOVERY_S, SECONDS)
+    assert degraded == 0 < after, f"{degraded} of {after} answers were degraded {RECOVERY_S} s after it had healed"
+
+
+def test_a_redis_that_lost_everything_is_answered_from_and_written_to_as_an_empty_one(running: Running) -> None:
+    """Nobody can tell an emptied store from a new one, so nothing is degraded for long; and no answer fails."""
+    load, answers = loaded(running, running.faults.flush_all, lambda: None)
+    require_answered(load)
+    degraded, after = answers.degraded(FAULT_AT_S + RECOVERY_S, SECONDS)
+    assert degraded == 0 < after
