@@ -141,7 +141,7 @@ def host(place: Place, root: Path) -> Iterator[TestClient]:
     root.mkdir(exist_ok=True)
     serving = ServingConfig(store_url="memory://", release_poll_s=0.05, retry_refused_release_s=0.2)
     releases = ReleasesConfig(url=place.url, cache_dir="cache")
-    with TestClient(create_app(Settings(root, serving, RecommenderConfig(), None, releases))) as client:
+    with TestClient(create_app(Settings(root, serving, RecommenderConfig(), releases=releases))) as client:
         yield client
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -97,6 +98,7 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, "for-this-test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    _one_write_at_a_time(monkeypatch)
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -106,3 +108,15 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         yield options
     finally:
         server.stop()
+
+
+def _one_write_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 checks a condition and writes in one step; this server does one after the other, in many threads."""
+    responses, turn = pytest.importorskip("moto.s3.responses"), Lock()
+    real = responses.S3Response.put_object
+
+    def put_object(response: Any) -> Any:
+        with turn:
+            return real(response)
+
+    monkeypatch.setattr(responses.S3Response, "put_object", put_object)
