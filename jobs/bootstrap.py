@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embeddings.content_encoder import OnnxContentEncoder
+from jobs.progress import show_transfer
 from recsys.index.files import open_index
 from recsys.inference.ranker import OnnxRanker
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem, ReleaseStore, Store
 from recsys.release_loading import Adapters, load_release
-from recsys.storage.release_files import LocalReleaseStore
+from recsys.storage.release_urls import open_release_store
 from recsys.storage.urls import open_store
 from recsys.workspace import Workspace
 
@@ -26,7 +27,7 @@ ADAPTERS = Adapters(
 
 
 def releases_of(workspace: Workspace) -> ReleaseStore:
-    return LocalReleaseStore(workspace.root)
+    return open_release_store(workspace.config.releases, root=workspace.root, on_transfer=show_transfer)
 
 
 def catalog_of(workspace: Workspace, release_id: str, live_items: Sequence[LiveItem] = ()) -> CatalogView:

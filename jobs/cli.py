@@ -32,6 +32,10 @@ app.add_typer(events_app, name="events")
 WorkspaceDir = Annotated[Path, typer.Option("--workspace", help="Folder with recsys.toml.", show_default="here")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Store URL; default: [serving] store_url.")]
+ReleasesUrl = Annotated[
+    str | None,
+    typer.Option("--releases", envvar="RECSYS_RELEASES_URL", help="Where releases lie; default: [releases] url."),
+]
 HERE = Path(".")
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
@@ -121,12 +125,16 @@ def embed_report(
     workspace: WorkspaceDir = HERE,
     html: Annotated[Path | None, typer.Option(help="Default: artifacts/report/embed.html.")] = None,
     sample: Annotated[int, typer.Option(help="Pictures that are read again at most; 0 = all.")] = 20_000,
+    releases: ReleasesUrl = None,
     json_file: JsonFile = None,
 ) -> None:
     """Near-duplicates, blanks, disagreement and drift, as a page and JSON. Exit 1 on drift or unusable vectors."""
     from jobs.embed_report import embed_report_job
 
-    _run(lambda: embed_report_job(Workspace.open(workspace), html=html, sample=sample), json_file)
+    _run(
+        lambda: embed_report_job(Workspace.open(workspace).with_releases_at(releases), html=html, sample=sample),
+        json_file,
+    )
 
 
 @app.command()
@@ -153,48 +161,60 @@ def evaluate(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None
 def release_build(
     workspace: WorkspaceDir = HERE,
     publish: Annotated[bool, typer.Option(help="Publish it when it passes its gate.")] = False,
+    releases: ReleasesUrl = None,
     json_file: JsonFile = None,
 ) -> None:
     """Validate, embed, project, index and verify: one release. Exit 1 when it fails its gate."""
     from jobs.release import build_job
 
-    _run(lambda: build_job(Workspace.open(workspace), now=datetime.now(UTC), publish=publish), json_file)
+    _run(
+        lambda: build_job(Workspace.open(workspace).with_releases_at(releases), now=datetime.now(UTC), publish=publish),
+        json_file,
+    )
 
 
 @release_app.command("publish")
 def release_publish(
     release_id: Annotated[str, typer.Argument(help="Id, or its first characters; default: the last of the list.")] = "",
     workspace: WorkspaceDir = HERE,
+    releases: ReleasesUrl = None,
     json_file: JsonFile = None,
 ) -> None:
     """Make a release current. Refused when it fails its gate."""
     from jobs.release import publish_job
 
-    _run(lambda: publish_job(Workspace.open(workspace), release_id), json_file)
+    _run(lambda: publish_job(Workspace.open(workspace).with_releases_at(releases), release_id), json_file)
 
 
 @release_app.command("rollback")
-def release_rollback(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
+def release_rollback(workspace: WorkspaceDir = HERE, releases: ReleasesUrl = None, json_file: JsonFile = None) -> None:
     """Make the release before the current one current again."""
     from jobs.release import rollback_job
 
-    _run(lambda: rollback_job(Workspace.open(workspace)), json_file)
+    _run(lambda: rollback_job(Workspace.open(workspace).with_releases_at(releases)), json_file)
 
 
 @release_app.command("list")
-def release_list(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
+def release_list(workspace: WorkspaceDir = HERE, releases: ReleasesUrl = None, json_file: JsonFile = None) -> None:
     """All releases with their figures; the current one is marked."""
     from jobs.release import list_job
 
-    _run(lambda: list_job(Workspace.open(workspace)), json_file)
+    _run(lambda: list_job(Workspace.open(workspace).with_releases_at(releases)), json_file)
 
 
 @app.command()
-def refresh(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_file: JsonFile = None) -> None:
+def refresh(
+    workspace: WorkspaceDir = HERE, store: StoreUrl = None, releases: ReleasesUrl = None, json_file: JsonFile = None
+) -> None:
     """The nightly run: export events, embed what changed, retrain when due, build, gate, publish."""
     from jobs.refresh import refresh_job
 
-    _run(lambda: refresh_job(Workspace.open(workspace), now=datetime.now(UTC), store_url=store), json_file)
+    _run(
+        lambda: refresh_job(
+            Workspace.open(workspace).with_releases_at(releases), now=datetime.now(UTC), store_url=store
+        ),
+        json_file,
+    )
 
 
 @events_app.command("export")

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from recsys.storage.transfers import Transfer
+
 OnProgress = Callable[[int, int], None]
 """Called with (done so far, total)."""
 
 WIDTH_WITHOUT_TERMINAL = 120
+_WORTH_A_LINE_BYTES = 10_000_000
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -70,3 +73,11 @@ def busy_bar(label: str, total: int, unit: str = "items") -> Iterator[Callable[[
             progress.update(task, completed=done, busy=f"[dim]device busy {busy:.0%}[/]" if busy else "")
 
         yield on_progress
+
+
+def show_transfer(transfer: Transfer) -> None:
+    """A line for each large file of a release that was pulled or uploaded, or is long on its way."""
+    if transfer.size_bytes < _WORTH_A_LINE_BYTES:
+        return
+    done, size = (n_bytes / 1e6 for n_bytes in (transfer.done_bytes, transfer.size_bytes))
+    console.print(f"  {transfer.what} {transfer.name}: {done:,.0f} of {size:,.0f} MB in {transfer.seconds:,.1f} s")

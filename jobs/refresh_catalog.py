@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,17 @@ OnContent = Callable[[Dataset, Content], None]
 
 @dataclass(frozen=True)
 class BuiltRelease:
-    """A release that was put into the store, and whether it may be published."""
+    """A release that was put into the store, and whether it may be published.
+
+    Attributes:
+        instead_of: the release that was current when it was compared; "" where there was none.
+    """
 
     release_id: str
     acceptance: Acceptance
     problems: tuple[str, ...]
     is_published: bool
+    instead_of: str | None = None
 
 
 def refresh_catalog(
@@ -268,32 +273,37 @@ def put_release(
     (staging / "acceptance.json").write_text(canonical_json(acceptance.as_json()), encoding="utf-8")
     manifest = _manifest(dataset, content, staging, n_dim=item_vectors.shape[1], acceptance=acceptance.as_json())
     releases_of(workspace).put(_files(staging), manifest)
-    problems = gate_problems(
-        acceptance.as_json(), current_acceptance(workspace, manifest.release_id), workspace.config.gate
-    )
-    return BuiltRelease(manifest.release_id, acceptance, problems, is_published=False)
+    current, figures = current_acceptance(workspace, manifest.release_id)
+    problems = gate_problems(acceptance.as_json(), figures, workspace.config.gate)
+    return BuiltRelease(manifest.release_id, acceptance, problems, is_published=False, instead_of=current)
 
 
 def publish_release(workspace: Workspace, built: BuiltRelease) -> BuiltRelease:
-    """Move the pointer. Raises GateFailed when the release is not good enough."""
+    """Move the pointer.
+
+    Raises:
+        GateFailed: the release is not good enough.
+        PublishedMeanwhile: it was compared with a release that is not current any more.
+    """
     if built.problems:
         raise GateFailed(f"release {built.release_id[:12]} is not published: " + "; ".join(built.problems))
-    releases_of(workspace).publish(built.release_id)
-    return BuiltRelease(built.release_id, built.acceptance, built.problems, is_published=True)
+    releases_of(workspace).publish(built.release_id, expected=built.instead_of)
+    return replace(built, is_published=True)
 
 
-def current_acceptance(workspace: Workspace, release_id: str) -> Mapping[str, Any] | None:
-    """Figures of the release that `release_id` would replace; None when there is none, or it can no longer be read:
-    a damaged release must not keep a good one out."""
+def current_acceptance(workspace: Workspace, release_id: str) -> tuple[str, Mapping[str, Any] | None]:
+    """The release that `release_id` would replace ("" = none), and its figures; None when there is none, or it can no
+    longer be read: a damaged release must not keep a good one out."""
     store = releases_of(workspace)
+    current = ""
     try:
-        current = store.current()
-        return None if current in (None, release_id) else store.manifest(str(current)).acceptance
+        current = store.current() or ""
+        return current, None if current in ("", release_id) else store.manifest(current).acceptance
     except ArtifactError as error:
         console.print(
             f"  [yellow]the current release cannot be read, and is not compared with:[/] {escape(str(error))}"
         )
-        return None
+        return current, None
 
 
 def _files(staging: Path) -> dict[str, Path]:

@@ -54,11 +54,11 @@ def publish_job(workspace: Workspace, release_id: str) -> tuple[dict[str, Any], 
     manifest = store.manifest(chosen)
     for name in manifest.files:
         store.open(manifest, name)
-    before = current_acceptance(workspace, chosen)
+    current, before = current_acceptance(workspace, chosen)
     problems = gate_problems(manifest.acceptance, before, workspace.config.gate)
     if problems:
         raise GateFailed(f"release {chosen[:12]} is not published: " + "; ".join(problems))
-    store.publish(chosen)
+    store.publish(chosen, expected=current)
     console.print(f"  release [bold]{chosen[:12]}[/] is current")
     return {"release": chosen, "published": True}, 0
 
@@ -66,13 +66,13 @@ def publish_job(workspace: Workspace, release_id: str) -> tuple[dict[str, Any], 
 def rollback_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
     """Publish the release that was current before; its files are verified first, its gate is not asked again."""
     store = releases_of(workspace)
-    previous = store.previous()
+    current, previous = store.current(), store.previous()
     if previous is None:
         raise MissingArtifact("there is no earlier release to go back to")
     manifest = store.manifest(previous)
     for name in manifest.files:
         store.open(manifest, name)
-    store.publish(previous)
+    store.publish(previous, expected=current)
     console.print(f"  release [bold]{previous[:12]}[/] is current again")
     return {"release": previous, "published": True}, 0
 

@@ -9,6 +9,7 @@ RecsysError
 ├── ArtifactError           something we published cannot be used
 │   ├── MissingArtifact     it is not there: which job makes it
 │   ├── CorruptArtifact     its bytes differ from its manifest
+│   ├── PublishedMeanwhile  somebody else moved the pointer first: look at theirs, then publish again
 │   └── SpaceMismatch       its vectors live in another embedding space
 ├── GateFailed              a release is not good enough to publish (exit code 1; all others 2)
 ├── StoreUnavailable        Redis or SQLite does not answer
@@ -60,6 +61,10 @@ class MissingArtifact(ArtifactError):
 
 class CorruptArtifact(ArtifactError):
     """Bytes differ from the manifest's checksum."""
+
+
+class PublishedMeanwhile(ArtifactError):
+    """Another release became current after the one who publishes had looked; nothing was overwritten."""
 
 
 class SpaceMismatch(ArtifactError):

@@ -252,14 +252,34 @@ class ReleaseStore(ReleaseFiles, Protocol):
         """Release ids, oldest first."""
         ...
 
-    def current(self) -> str | None: ...
+    def current(self) -> str | None:
+        """The published release; None before the first. Raises CorruptArtifact (publishing mends it) or
+        StoreUnavailable."""
+        ...
+
+    def last_known(self) -> str | None:
+        """The release that was current when this machine last could ask; never waits for a network."""
+        ...
 
     def previous(self) -> str | None:
         """The release that was current before this one."""
         ...
 
-    def publish(self, release_id: str) -> None:
-        """Move the pointer: one atomic, durable step."""
+    def publish(self, release_id: str, *, expected: str | None = None) -> None:
+        """Move the pointer: one atomic, durable step. Publishing the current release changes nothing.
+
+        Args:
+            expected: the release that was current when the caller looked ("" = none); None where it did not look.
+
+        Raises:
+            MissingArtifact: there is no such release, or a file of it is gone; the pointer stays.
+            PublishedMeanwhile: another than `expected` is current, or became so while this ran; the pointer is theirs.
+        """
+        ...
+
+    def hold(self, release_id: str) -> None:
+        """This process serves from that release's files from now on, and no longer from those it held before: copies
+        that no process of this machine needs may go."""
         ...
 
 

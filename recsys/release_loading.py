@@ -19,6 +19,7 @@ serving.json, acceptance.json
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from recsys.release import LoadedRelease, ServingSchema
 from recsys.vocabulary import Vocabulary
 
 ENCODER_FOLDER = "encoders/"
+OPENED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         SpaceMismatch: its encoders live in other embedding spaces than its vectors.
     """
     manifest = store.manifest(release_id)
-    paths = {name: store.open(manifest, name, verify=adapters.reads(name)) for name in manifest.files}
+    paths = _opened(store, manifest, adapters)
     schema = _schema(_path(paths, "serving.json"))
     items = _items(_path(paths, "items.parquet"))
     vocabulary = _vocabulary(items, schema)
@@ -118,6 +120,16 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
     )
     require_one_release(release)
     return release
+
+
+def _opened(store: ReleaseFiles, manifest: ReleaseManifest, adapters: Adapters) -> dict[str, Path]:
+    """All files, verified where this process reads them, a handful at a time: they may have to be pulled first."""
+
+    def opened(name: str) -> Path:
+        return store.open(manifest, name, verify=adapters.reads(name))
+
+    with ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="release-file") as pool:
+        return dict(zip(manifest.files, pool.map(opened, manifest.files), strict=True))
 
 
 def require_one_release(release: LoadedRelease) -> None:

@@ -3,16 +3,16 @@
 recsys.toml     configuration
 data/           items.*, interactions.*, optional users.*, and events/ (exported from the service)
 artifacts/      what jobs make: dataset, embeddings, content, model, evaluation, objects (files of releases)
-releases/       one folder a release, and `current`, the pointer that the service follows
+releases/       one folder a release, and `current`, the pointer that the service follows; [releases] may say elsewhere
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from recsys.catalog import DataConfig
 from recsys.config import Config, load_config
@@ -22,6 +22,7 @@ from recsys.index.config import IndexConfig
 from recsys.item_template import DEFAULT_TEMPLATE, parse_template
 from recsys.models.config import ModelConfig, TrainingConfig
 from recsys.recommender import RecommenderConfig
+from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig
 from recsys.sources_config import SourcesConfig
 from recsys.surfaces import SurfaceConfig, SurfaceName, Surfaces
@@ -121,6 +122,7 @@ class WorkspaceConfig(Config):
     surfaces: dict[SurfaceName, SurfaceConfig] = Field(default_factory=dict)
     gate: GateConfig = GateConfig()
     refresh: RefreshConfig = RefreshConfig()
+    releases: ReleasesConfig = ReleasesConfig()
     serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
@@ -140,6 +142,19 @@ class Workspace:
     def open(root: Path) -> Workspace:
         """Raises ConfigError when there is no valid `recsys.toml` in the folder."""
         return Workspace(root.resolve(), load_config(root / CONFIG_NAME, WorkspaceConfig))
+
+    def with_releases_at(self, url: str | None) -> Workspace:
+        """The same with its releases at that URL instead of `[releases] url`; None changes nothing.
+
+        Raises ConfigError when releases cannot lie there.
+        """
+        if not url:
+            return self
+        try:
+            releases = ReleasesConfig.model_validate({**self.config.releases.model_dump(), "url": url})
+        except ValidationError as error:
+            raise ConfigError(f"releases at {url!r}: {error.errors(include_input=False)[0]['msg']}") from None
+        return replace(self, config=self.config.model_copy(update={"releases": releases}))
 
     @property
     def data_dir(self) -> Path:

@@ -68,9 +68,9 @@ def encoder_of(settings: Settings) -> AbstractContextManager[None]:
     """The encoder process beside the service, as `[serving.encoder] process` wants it."""
 
     def is_wanted() -> bool:
-        return settings.serving.encoder.process == "own" or has_encoders(settings.workspace)
+        return settings.serving.encoder.process == "own" or has_encoders(settings.workspace, settings.releases)
 
-    return encoder_beside(settings.workspace, settings.encoder_socket, is_wanted)
+    return encoder_beside(settings.workspace, settings.encoder_socket, is_wanted, settings.releases.url)
 
 
 def serve(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from recsys.release import LoadedRelease
 from recsys.release_loading import Adapters, load_release
 from recsys.storage.direct_readers import DirectStateReader
 from recsys.storage.drainer import Drainer
-from recsys.storage.release_files import LocalReleaseStore
+from recsys.storage.release_urls import open_release_store
 from recsys.storage.spool import Spool
 from recsys.storage.urls import open_shared_buckets, open_state_reader, open_store
 from recsys.surfaces import Surfaces
@@ -44,6 +44,7 @@ from serving.service import Service
 from serving.settings import Settings
 from serving.store_guard import GuardedStore
 from serving.telemetry import CacheResult, Telemetry
+from serving.transfers import log_transfer
 from serving.trends import Trends
 from serving.work import Work
 
@@ -67,13 +68,13 @@ def open_service(settings: Settings, telemetry: Telemetry) -> Service:
     """The service of a workspace, not yet started.
 
     Raises:
-        ConfigError: no such kind of store.
+        ConfigError: no such kind of store, or of storage for releases.
         StoreUnavailable: the SQLite file or the spool cannot be used (Redis may come later).
     """
     url, root = settings.serving.store_url, settings.workspace
     encoder = encoder_client(settings, telemetry)
     store = open_store(url, root=root)
-    release_store = LocalReleaseStore(root)
+    release_store = open_release_store(settings.releases, root=root, on_transfer=log_transfer)
     watcher = ConfigWatcher(root, settings.config, validate=_require_sound, poll_s=settings.serving.release_poll_s)
 
     def load(release_id: str) -> LoadedRelease:

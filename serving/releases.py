@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from recsys.recommender import RecommenderConfig, recommend
 from recsys.release import LoadedRelease
 from recsys.serving_config import ServingConfig
 from recsys.types import HistoryItem, Query
+from serving.pace import Draw, Patience, spread
 from serving.telemetry import Telemetry, log
 
 UNREADABLE_POINTER = "releases/current"
@@ -50,7 +52,11 @@ class Releases:
         recommender: RecommenderConfig,
         config: ServingConfig,
         telemetry: Telemetry,
+        draw: Draw = random.random,
     ) -> None:
+        """`draw` spreads what a fleet would otherwise do in step."""
+        self._draw = draw
+        self._storage = Patience(config.release_poll_s, config.retry_refused_release_s, draw)
         self._release_store = release_store
         self._load = load
         self._store = store
@@ -83,6 +89,11 @@ class Releases:
         return self._refused[0] if self._refused else None
 
     @property
+    def storage_is_silent(self) -> bool:
+        """Whether the place where releases lie did not answer lately: the release known last goes on."""
+        return self._storage.is_failing
+
+    @property
     def live_version(self) -> int:
         """The version of the store's items that is in the view."""
         return self._live_version
@@ -113,7 +124,7 @@ class Releases:
             thread.join(timeout=10)
 
     def _repeat(self, step: Callable[[], object], every_s: float) -> None:
-        while not self._stop.wait(every_s):
+        while not self._stop.wait(spread(every_s, self._draw)):
             try:
                 step()
             except Exception:  # the thread that keeps us fresh must outlive any surprise
@@ -122,35 +133,43 @@ class Releases:
     def reload(self) -> bool:
         """Serve the current release if it is another one and can be used; whether it took over."""
         with self._loading:
+            if not self._storage.is_due:
+                return False
             release_id = UNREADABLE_POINTER
             try:
                 release_id = self._release_store.current() or ""
                 if release_id in ("", self._held.default):
                     self._refused = None
+                    self._storage_answered()
                     return False
                 if self._refused_lately(release_id):
+                    self._storage_answered()
                     return False
                 release = self._load(release_id)
                 self.check(view_of(release))
+            except StoreUnavailable as error:  # says nothing of the release: what came of it so far is kept
+                self._storage_failed(error)
+                return self._held.default is None and self._fall_back(self._release_store.last_known)
             except Exception as error:  # whatever is wrong with it, the old release goes on
                 if self._refused_lately(release_id):
                     return False
                 self._refuse(release_id, error)
-                return self._held.default is None and self._fall_back()
+                return self._held.default is None and self._fall_back(self._release_store.previous)
             self._refused = None
+            self._storage_answered()
             self._swap(release)
             return True
 
-    def _fall_back(self) -> bool:
-        """Serve the release before the current one, which a process that has just started does not hold."""
+    def _fall_back(self, which: Callable[[], str | None]) -> bool:
+        """Serve an earlier release than the current one, which a process that has just started does not hold."""
         try:
-            release_id = self._release_store.previous()
+            release_id = which()
             if release_id is None:
                 return False
             release = self._load(release_id)
             self.check(view_of(release))
         except Exception as error:  # both are unusable
-            log(logging.ERROR, "the release before it is unusable too", why=f"{type(error).__name__}: {error}")
+            log(logging.ERROR, "no earlier release can be used either", why=f"{type(error).__name__}: {error}")
             return False
         self._swap(release)
         return True
@@ -199,6 +218,21 @@ class Releases:
         gc.freeze()  # what was loaded lives as long as the release: no search for cycles need walk over it
         self._telemetry.release(release.release_id)
         log(logging.INFO, "a release serves", release=release.release_id, n_items=release.n_items)
+        try:
+            self._release_store.hold(release.release_id)
+        except Exception as error:  # it serves; only its copies may go before their time, or others stay too long
+            log(logging.WARNING, "a release is not held", why=f"{type(error).__name__}: {error}")
+
+    def _storage_failed(self, error: StoreUnavailable) -> None:
+        self._telemetry.store_error("releases")
+        if not self._storage.is_failing:
+            log(logging.ERROR, "the release store does not answer", why=str(error), serving=self._held.default)
+        self._storage.failed()
+
+    def _storage_answered(self) -> None:
+        if self._storage.is_failing:
+            log(logging.INFO, "the release store answers again")
+        self._storage.succeeded()
 
     def _hold(self, view: CatalogView) -> None:
         release_id = view.release.release_id
@@ -207,10 +241,10 @@ class Releases:
     def _refused_lately(self, release_id: str) -> bool:
         if self._refused is None or self._refused[0] != release_id:
             return False
-        return time.monotonic() - self._refused[1] < self._config.retry_refused_release_s
+        return time.monotonic() < self._refused[1]
 
     def _refuse(self, release_id: str, error: Exception) -> None:
-        self._refused = (release_id, time.monotonic())
+        self._refused = (release_id, time.monotonic() + spread(self._config.retry_refused_release_s, self._draw))
         self._telemetry.release_refused()
         why = f"{type(error).__name__}: {error}"
         is_ours = isinstance(error, ArtifactError)

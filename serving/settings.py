@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from recsys.errors import ConfigError
 from recsys.recommender import RecommenderConfig
+from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig, require_safe
 from recsys.workspace import Workspace, WorkspaceConfig
 
 WORKSPACE_VARIABLE = "RECSYS_WORKSPACE"
+RELEASES_VARIABLE = "RECSYS_RELEASES_URL"
 METRICS_VARIABLE = "RECSYS_METRICS_DIR"
 ENCODER_VARIABLE = "RECSYS_ENCODER_SOCKET"  # from the main process to its workers
 TOKEN_VARIABLE = "RECSYS_TOKEN_KEY"  # what page tokens are signed with; the same on all hosts of one service
@@ -54,6 +56,7 @@ class Settings:
         encoder_socket: where this host's encoder process listens; None: each worker encodes itself.
         config: all of `recsys.toml`, as it was when the service started.
         token_key: what page tokens are signed with.
+        releases: where the releases lie: `[releases]`, overruled by the environment.
     """
 
     workspace: Path
@@ -63,6 +66,7 @@ class Settings:
     encoder_socket: Path | None = None
     config: WorkspaceConfig = field(default_factory=WorkspaceConfig)
     token_key: bytes = field(default_factory=lambda: secrets.token_hex(32).encode())
+    releases: ReleasesConfig = field(default_factory=ReleasesConfig)
 
 
 def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Settings:
@@ -86,6 +90,7 @@ def read_settings(environment: Mapping[str, str], options: Mapping[str, str] | N
         encoder_socket,
         workspace.config,
         _token_key(workspace.root, variables),
+        workspace.with_releases_at(variables.get(RELEASES_VARIABLE)).config.releases,
     )
 
 

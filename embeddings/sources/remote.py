@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -10,10 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from embeddings.refused import Reason, Refused
-from recsys.errors import ConfigError, EnvironmentProblem
 from recsys.references import url_below, url_scheme
+from recsys.storage import file_systems
 
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 # A folder is listed once that many of its files have been asked for: one request for 1,000 files, instead of each one.
 _ASKED_BEFORE_LISTING = 3
 _STAMPS_KEPT = 1_000_000
@@ -129,22 +127,8 @@ def _listed(file_system: Any, folder: str) -> dict[str, str | None]:
 
 
 def open_file_system(scheme: str, options: Mapping[str, Any]) -> Any:
-    """An fsspec file system.
-
-    Raises:
-        EnvironmentProblem: the library that it needs is not installed.
-        ConfigError: there is no such scheme, or the options are not its own.
-    """
-    try:
-        fsspec = importlib.import_module("fsspec")
-        # Its own cache of listings grows without bounds, and we keep what we need of them.
-        kind = fsspec.get_filesystem_class(scheme)
-        return kind(**{"use_listings_cache": False, **options})
-    except ImportError as error:
-        package = _PACKAGES.get(scheme, error.name or scheme)
-        raise EnvironmentProblem(f"{scheme}:// needs a library that is missing: pip install {package}") from None
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{scheme}:// cannot be opened ({error}): see image_root and storage_options") from None
+    """An fsspec file system; raises as `recsys.storage.file_systems.open_file_system` does."""
+    return file_systems.open_file_system(scheme, options, settings="image_root and storage_options")
 
 
 def _up_to(file_system: Any, path: str, n_bytes: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recsys.errors import CorruptArtifact, MissingArtifact
+from recsys.errors import CorruptArtifact, MissingArtifact, PublishedMeanwhile
 from recsys.manifest import FileEntry, ReleaseManifest, release_id_of, sha256_file
 from recsys.storage.atomic import (
     append_durably,
@@ -29,19 +29,20 @@ from recsys.storage.atomic import (
 )
 
 _MANIFEST = "manifest.json"
-_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
+RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _MAX_POINTER_BYTES = 256
+MEND = "run `recsys release build` again, which puts it back"
 _MEND_POINTER = "write the id of a release into it: the name of one of the folders beside it"
 
 
-def _utc_now() -> datetime:
+def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 class LocalReleaseStore:
     """Implements `recsys.ports.ReleaseStore`. Writers take turns, across processes; readers never wait."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
         """
         Args:
             root: the workspace folder.
@@ -55,7 +56,7 @@ class LocalReleaseStore:
         Raises:
             CorruptArtifact: a file is not what the manifest says, or the release's id is not that of its files.
         """
-        self._check(files, manifest)
+        require_agreement(files, manifest)
         self._objects.mkdir(parents=True, exist_ok=True)
         self._releases.mkdir(parents=True, exist_ok=True)
         with locked_folder(self._releases):
@@ -73,7 +74,7 @@ class LocalReleaseStore:
         """Raises MissingArtifact, or CorruptArtifact when it cannot be read or is another release's."""
         path = self._releases / release_id / _MANIFEST
         try:
-            if not _ID.fullmatch(release_id):
+            if not RELEASE_ID.fullmatch(release_id):
                 raise FileNotFoundError
             manifest = ReleaseManifest.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
@@ -100,9 +101,9 @@ class LocalReleaseStore:
             raise MissingArtifact(f"release {manifest.release_id[:12]} has no file {name!r}; build it again")
         path = self._object(entry)
         if not path.is_file():
-            raise MissingArtifact(f"{name} of release {manifest.release_id[:12]} is gone ({path}); {_MEND}")
-        if verify and not _holds(path, entry):
-            raise CorruptArtifact(f"{name} of release {manifest.release_id[:12]} is damaged ({path}); {_MEND}")
+            raise MissingArtifact(f"{name} of release {manifest.release_id[:12]} is gone ({path}); {MEND}")
+        if verify and not holds(path, entry):
+            raise CorruptArtifact(f"{name} of release {manifest.release_id[:12]} is damaged ({path}); {MEND}")
         return path
 
     def list(self) -> list[str]:
@@ -122,7 +123,7 @@ class LocalReleaseStore:
             return None
         except OSError as error:
             raise CorruptArtifact(f"{path} cannot be read ({error}); {_MEND_POINTER}") from None
-        if name and not _ID.fullmatch(name):
+        if name and not RELEASE_ID.fullmatch(name):
             raise CorruptArtifact(f"{path} names no release; {_MEND_POINTER}")
         return name or None
 
@@ -136,11 +137,22 @@ class LocalReleaseStore:
                 return replaced
         return None
 
-    def publish(self, release_id: str) -> None:
+    def last_known(self) -> str | None:
+        """The published release; None where the pointer is damaged."""
+        return self._replaced()
+
+    def hold(self, release_id: str) -> None:
+        """Nothing to do: these are no copies."""
+
+    def publish(self, release_id: str, *, expected: str | None = None) -> None:
         """Move the pointer: one atomic, durable step. Publishing the current release changes nothing.
+
+        Args:
+            expected: the release that was current when the caller looked ("" = none); None where it did not look.
 
         Raises:
             MissingArtifact: there is no such release, or one of its files is gone; the pointer stays.
+            PublishedMeanwhile: another release than `expected` is current; it stays so.
         """
         manifest = self.manifest(release_id)
         for name in manifest.files:
@@ -149,6 +161,8 @@ class LocalReleaseStore:
             current = self._replaced()
             if current == release_id:
                 return
+            if expected is not None and current and current != expected:
+                raise published_meanwhile(release_id, current)
             self._record("publish", release_id, replaced=current)
             write_atomic(self._releases / "current", f"{release_id}\n".encode())
 
@@ -158,13 +172,6 @@ class LocalReleaseStore:
         except CorruptArtifact:  # what it named is lost; publishing is how it is mended
             return None
 
-    def _check(self, files: Mapping[str, Path], manifest: ReleaseManifest) -> None:
-        if set(files) != set(manifest.files):
-            odd = ", ".join(sorted(set(files) ^ set(manifest.files)))
-            raise CorruptArtifact(f"files and manifest of the release do not agree on: {odd}; build it again")
-        if manifest.release_id != release_id_of(manifest.files):
-            raise CorruptArtifact(f"{manifest.release_id!r} is not the id of these files; take release_id_of(files)")
-
     def _object(self, entry: FileEntry) -> Path:
         return self._objects / entry.sha256[:2] / entry.sha256
 
@@ -172,11 +179,11 @@ class LocalReleaseStore:
         path = self._object(entry)
         path.parent.mkdir(exist_ok=True)
         remove_leftovers(path.parent)
-        if path.is_file() and _holds(path, entry):
+        if path.is_file() and holds(path, entry):
             return
         place_file(source, path)
         fsync_folder(self._objects)
-        if not _holds(path, entry):
+        if not holds(path, entry):
             path.unlink()
             raise CorruptArtifact(f"{name} ({source}) is not what the manifest says; build the release again")
 
@@ -198,8 +205,23 @@ class LocalReleaseStore:
         return records
 
 
-_MEND = "run `recsys release build` again, which puts it back"
+def require_agreement(files: Mapping[str, Path], manifest: ReleaseManifest) -> None:
+    """Raises CorruptArtifact unless the files have the manifest's names, and its release id is that of its files."""
+    if set(files) != set(manifest.files):
+        odd = ", ".join(sorted(set(files) ^ set(manifest.files)))
+        raise CorruptArtifact(f"files and manifest of the release do not agree on: {odd}; build it again")
+    if manifest.release_id != release_id_of(manifest.files):
+        raise CorruptArtifact(f"{manifest.release_id!r} is not the id of these files; take release_id_of(files)")
 
 
-def _holds(path: Path, entry: FileEntry) -> bool:
+def published_meanwhile(release_id: str, current: str) -> PublishedMeanwhile:
+    """The error of a publisher of `release_id` that finds another release current than the one it had looked at."""
+    return PublishedMeanwhile(
+        f"release {release_id[:12]} is not published: somebody else published release {current[:12]} meanwhile; look "
+        "at it (`recsys release list`) and publish again"
+    )
+
+
+def holds(path: Path, entry: FileEntry) -> bool:
+    """Whether that file's bytes are those of the manifest; it must be there."""
     return path.stat().st_size == entry.size_bytes and sha256_file(path) == entry.sha256

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from recsys.errors import ArtifactError, RecsysError
-from serving.encoding.bootstrap import open_server
+from recsys.errors import ArtifactError, RecsysError, StoreUnavailable
+from serving.encoding.bootstrap import current_of, open_server
 from serving.telemetry import log_to_stderr
 
 PARENT_CHECK_S = 2.0
@@ -23,11 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.encoding", description=__doc__)
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True, help="in a folder that is yours alone")
+    parser.add_argument("--releases", default="", help="where releases lie; default: [releases] url")
     parser.add_argument("--with-parent", action="store_true", help="end when stdin is closed, and leave no folder")
     options = parser.parse_args(arguments)
     log_to_stderr()
     try:
-        outlived = asyncio.run(_run(options.workspace.resolve(), options.socket, with_parent=options.with_parent))
+        outlived = asyncio.run(
+            _run(options.workspace.resolve(), options.socket, options.releases, with_parent=options.with_parent)
+        )
     except RecsysError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _run(workspace: Path, socket: Path, *, with_parent: bool) -> bool:
+async def _run(workspace: Path, socket: Path, releases_url: str, *, with_parent: bool) -> bool:
     """Whether it ended because its parent had."""
     stop, outlived = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -45,9 +48,9 @@ async def _run(workspace: Path, socket: Path, *, with_parent: bool) -> bool:
     # Ctrl-C is the parent's business, which lets the workers end first.
     loop.add_signal_handler(signal.SIGINT, (lambda: None) if with_parent else stop.set)
     watch = asyncio.create_task(_end_with_parent(stop, outlived)) if with_parent else None
-    server, engine, releases = open_server(workspace)
-    with suppress(ArtifactError):  # there is none yet, or it is damaged: requests will say so
-        if current := releases.current():
+    server, engine, releases = open_server(workspace, releases_url)
+    with suppress(ArtifactError, StoreUnavailable):  # there is none yet, or it is damaged: requests will say so
+        if current := await asyncio.to_thread(current_of, releases):
             engine.prepare(current)
     await server.serve(socket, stop)
     if watch is not None:

@@ -12,26 +12,28 @@ from pydantic import ValidationError
 
 from embeddings.content_encoder import MODALITIES, files_of, open_encoder
 from embeddings.encoder import Encoder
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, StoreUnavailable
 from recsys.manifest import ReleaseManifest, fingerprint
-from recsys.ports import ReleaseFiles
+from recsys.ports import ReleaseFiles, ReleaseStore
+from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig
-from recsys.storage.release_files import LocalReleaseStore
+from recsys.storage.release_urls import open_release_store
 from serving.encoding.decoding import IsolatedDecoder
 from serving.encoding.engine import Engine
 from serving.encoding.library import EncoderSource, Library
 from serving.encoding.protocol import OVERHEAD_BYTES
 from serving.encoding.server import EncoderServer
+from serving.transfers import log_transfer
 
 ENCODER_FOLDER = "encoders/"
 MIN_FRAME_BYTES = 2 << 20
 """The longest text of an item, with room to spare."""
 
 
-def open_server(workspace: Path) -> tuple[EncoderServer, Engine, LocalReleaseStore]:
-    """The encoder process of a workspace, not yet started. Raises ConfigError."""
-    config = _config(workspace)
-    releases = LocalReleaseStore(workspace)
+def open_server(workspace: Path, releases_url: str = "") -> tuple[EncoderServer, Engine, ReleaseStore]:
+    """The encoder process of a workspace, not yet started; `releases_url` overrules the file. Raises ConfigError."""
+    config, lie = _config(workspace, releases_url)
+    releases = open_release_store(lie, root=workspace, on_transfer=log_transfer)
     library = Library(partial(sources_of, releases, threads=config.encoder.threads), time.monotonic)
     max_bytes = max_frame_bytes(config)
     engine = Engine(library, IsolatedDecoder(max_bytes), config.encoder, time.monotonic)
@@ -58,10 +60,18 @@ def max_frame_bytes(config: ServingConfig) -> int:
     return max(config.limits.max_image_bytes, MIN_FRAME_BYTES)
 
 
-def has_encoders(workspace: Path) -> bool:
-    """Whether the current release carries encoders. Raises ArtifactError."""
-    store = LocalReleaseStore(workspace)
-    current = store.current()
+def current_of(store: ReleaseStore) -> str | None:
+    """The release that is current, or was when this host last could ask. Raises CorruptArtifact."""
+    try:
+        return store.current()
+    except StoreUnavailable:
+        return store.last_known()
+
+
+def has_encoders(workspace: Path, releases: ReleasesConfig) -> bool:
+    """Whether the current release carries encoders. Raises ArtifactError or StoreUnavailable."""
+    store = open_release_store(releases, root=workspace)
+    current = current_of(store)
     return current is not None and any(name.startswith(ENCODER_FOLDER) for name in store.manifest(current).files)
 
 
@@ -73,10 +83,13 @@ def _open(store: ReleaseFiles, manifest: ReleaseManifest, roles: Mapping[str, st
     return encoder
 
 
-def _config(workspace: Path) -> ServingConfig:
-    """`[serving]` alone: the service has checked the rest, whose classes bring libraries that are not needed here."""
+def _config(workspace: Path, releases_url: str) -> tuple[ServingConfig, ReleasesConfig]:
+    """`[serving]` and `[releases]` alone: the service has checked the rest, whose classes bring libraries that are not
+    needed here."""
     path = workspace / "recsys.toml"
     try:
-        return ServingConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")).get("serving", {}))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        releases = {**raw.get("releases", {}), **({"url": releases_url} if releases_url else {})}
+        return ServingConfig.model_validate(raw.get("serving", {})), ReleasesConfig.model_validate(releases)
     except (OSError, ValueError, ValidationError) as error:
         raise ConfigError(f"{path} cannot be used: {error}") from None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, StoreUnavailable
 from serving.telemetry import log
 
 LOOK_S = 0.2
@@ -76,12 +76,18 @@ class EncoderProcess:
 
 
 @contextmanager
-def encoder_beside(workspace: Path, socket: Path | None, is_wanted: Callable[[], bool]) -> Iterator[None]:
-    """The encoder process beside the service, as long as the block lasts; none where `socket` is None."""
+def encoder_beside(
+    workspace: Path, socket: Path | None, is_wanted: Callable[[], bool], releases_url: str = ""
+) -> Iterator[None]:
+    """The encoder process beside the service, as long as the block lasts; none where `socket` is None.
+
+    `releases_url`: where releases lie, "" for the workspace.
+    """
     if socket is None:
         yield
         return
     command = [sys.executable, "-m", "serving.encoding", "--workspace", str(workspace), "--socket", str(socket)]
+    command += ["--releases", releases_url] if releases_url else []
     process = EncoderProcess([*command, "--with-parent"], _tolerant(is_wanted))
     process.start()
     try:
@@ -94,7 +100,7 @@ def _tolerant(is_wanted: Callable[[], bool]) -> Callable[[], bool]:
     def asked() -> bool:
         try:
             return is_wanted()
-        except ArtifactError:  # no release that could be used, for now
+        except (ArtifactError, StoreUnavailable):  # no release that could be used, for now
             return False
 
     return asked

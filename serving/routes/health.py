@@ -47,6 +47,8 @@ def _health(service: Service) -> HealthReply:
     view = releases.view
     if view is None:
         refused = f" (release {releases.refused} was refused: see the log)" if releases.refused else ""
+        if releases.storage_is_silent:
+            return HealthReply("not_ready", reasons=("the release store does not answer: see the log",))
         return HealthReply(
             "not_ready", reasons=(f"no release is published: run `recsys release build --publish`{refused}",)
         )
@@ -68,6 +70,8 @@ def _shortcomings(service: Service) -> tuple[str, ...]:
         found.append("the store does not answer")
     if service.releases.live_is_stale:
         found.append("upserts of items could not be read lately")
+    if service.releases.storage_is_silent:
+        found.append("the release store does not answer; the release known last goes on")
     problem = service.config_problem()
     if problem is not None:
         found.append(f"recsys.toml is refused, and the settings before it are in force: {problem}")

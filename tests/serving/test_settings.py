@@ -120,3 +120,11 @@ def test_only_this_machine_reaches_loopback(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "example.org", ""])
 def test_what_others_may_reach_is_not_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+def test_where_releases_lie_is_overruled_by_the_environment(workspace: Path) -> None:
+    variables = {"RECSYS_WORKSPACE": str(workspace)}
+    assert read_settings(variables).releases.url == ""
+    assert read_settings({**variables, "RECSYS_RELEASES_URL": "s3://shop/a"}).releases.url == "s3://shop/a"
+    with pytest.raises(ConfigError, match="releases at 'nowhere'"):
+        read_settings({**variables, "RECSYS_RELEASES_URL": "nowhere"})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recsys.errors import CorruptArtifact
+from recsys.errors import CorruptArtifact, StoreUnavailable
 from recsys.recommender import RecommenderConfig
 from recsys.release import LoadedRelease
 from recsys.serving_config import ServingConfig
@@ -29,15 +29,30 @@ class Shelf:
     releases: dict[str, LoadedRelease | None] = field(default_factory=lambda: {"r1": release()})
     pointer: str | None = "r1"
     pointer_is_broken: bool = False
+    is_silent: bool = False
     before: str | None = None
+    known: str | None = None
+    held: str | None = None
 
     def current(self) -> str | None:
         if self.pointer_is_broken:
             raise CorruptArtifact("releases/current names no release")
+        self._answer()
         return self.pointer
 
     def previous(self) -> str | None:
+        self._answer()
         return self.before
+
+    def last_known(self) -> str | None:
+        return self.known
+
+    def hold(self, release_id: str) -> None:
+        self.held = release_id
+
+    def _answer(self) -> None:
+        if self.is_silent:
+            raise StoreUnavailable("the network is gone")
 
     def load(self, release_id: str) -> LoadedRelease:
         found = self.releases[release_id]
