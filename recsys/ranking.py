@@ -42,7 +42,7 @@ class RankConfig(Config):
 
     Attributes:
         value: what each of the ranker's probabilities is worth: `{ p_click = 1.0, p_buy = 5.0 }`; their weighted sum
-            is the value. Empty = each counts once.
+            is the value. Without any each counts once.
     """
 
     value: dict[str, float] = Field(default_factory=dict)
