@@ -70,12 +70,6 @@ def learned_value(
     return weighted_value(ranker.predict(matrix, query_vector if ranker.query_dim else None), config.value)
 
 
-def value_parts(history: History, candidates: Candidates, catalog: CatalogView) -> list[dict[str, float]]:
-    """The terms of each candidate's value by name; they add up to it."""
-    parts = catalog.release.schema.blend.parts(rank_features(history, candidates, catalog))
-    return [{name: float(values[at]) for name, values in parts.items()} for at in range(len(candidates))]
-
-
 def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
     """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
     leads = history.votes.voter(rows).tolist()

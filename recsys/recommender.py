@@ -1,6 +1,6 @@
 """THE REQUEST. `recommend` is the whole flow; the rest of this file is its stages, in the same order.
 
-hydrate → encode → retrieve → filter → rank → choose → expose
+hydrate → encode → retrieve → filter → rank → choose → (explain) → expose
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
 from recsys.events import Exposure, hash64
+from recsys.explanations import NOT_ASKED, UNEXPLAINED, Explanations, as_one, explain
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
 from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed, forbidden_by, matching_of, unfiltered
 from recsys.history import Histories, History, NoCache, history_rows, joined
 from recsys.live import CatalogView
 from recsys.ports import PackedState, RankFeatures, RequestStore, UserState
-from recsys.ranking import RankConfig, learned_value, rank_features, reasons_of, value_parts
+from recsys.ranking import RankConfig, learned_value, rank_features, reasons_of
 from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
 from recsys.retrieval import Asked, RetrievalConfig, bit_of, found_by_all, merge, nearest_to, source_of
 from recsys.retrieval.sources import NO_FLOATS, NO_ROWS, AlwaysOn
@@ -110,7 +111,8 @@ def recommend(
     kept_candidates = filter_candidates(query, query_vector, candidates, gate, config.filter, trace)
     ranked_candidates = rank(known, query_vector, kept_candidates, catalog, config.rank, around, budget, trace)
     chosen = choose(query, ranked_candidates, catalog, config.rerank, budget, trace)
-    return expose(query, known, chosen, gate, store, config, around, trace)
+    explained = explain(query, known, query_vector, chosen, catalog, config.rank, budget, trace)
+    return expose(query, known, chosen, gate, store, config, around, trace, explained=explained)
 
 
 def hydrate(
@@ -402,16 +404,18 @@ def expose(
     around: Surroundings,
     trace: Trace,
     say: Say = reasons_of,
+    explained: Explanations = NOT_ASKED,
 ) -> Slate:
     """The slate with sources and reasons, and its record in the exposure log.
 
     Args:
         say: why each item is there: (history, rows int64 [C], their sources, catalogue) → reasons.
+        explained: the parts of each item's value; where the query asks for them and there are none, it is one part.
     """
     catalog = gate.catalog
     with trace.stage("expose", len(chosen)) as stage:
         chosen = _still_allowed(chosen, gate, config.filter, around.latest(), trace)
-        items = _slate_items(query, known, chosen, catalog, say)
+        items = _slate_items(query, known, chosen, catalog, say, explained)
         if config.log_exposures:
             try:
                 store.append_exposure(_exposure(query, items, catalog.release.release_id))
@@ -442,12 +446,15 @@ def _still_allowed(
 
 
 def _slate_items(
-    query: Query, known: Known, chosen: Candidates, catalog: CatalogView, say: Say
+    query: Query, known: Known, chosen: Candidates, catalog: CatalogView, say: Say, explained: Explanations
 ) -> tuple[SlateItem, ...]:
     sources = [source_of(bits) for bits in chosen.sources.tolist()]
     reasons = say(known.history, chosen.item_rows, sources, catalog)
-    parts = value_parts(known.history, chosen, catalog) if query.explain else [{}] * len(chosen)
     rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
+    if query.explain:
+        whys = [explained.get(row) or as_one(value) for row, value in zip(rows, values, strict=True)]
+    else:
+        whys = [UNEXPLAINED] * len(rows)
     propensities = [1.0] * len(rows) if chosen.propensity is None else chosen.propensity.tolist()
     return tuple(
         SlateItem(
@@ -457,7 +464,8 @@ def _slate_items(
             reasons[position],
             position,
             propensities[position],
-            parts[position],
+            whys[position].parts,
+            whys[position].because,
         )
         for position in range(len(rows))
     )

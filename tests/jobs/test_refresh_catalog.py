@@ -183,3 +183,18 @@ def test_a_ranker_that_reads_what_nobody_computes_is_not_built_into_a_release(wo
     put_ranker(workspace, "only", "age")
     with pytest.raises(ArtifactError, match="reads age"):
         build(workspace)
+
+
+def test_a_release_carries_what_the_item_tower_makes_its_vectors_of(released: Workspace) -> None:
+    release = Asker.of(released).catalog.release
+    assert release.item_encoder is not None
+    assert release.id_vectors is not None
+    assert release.id_vectors.present.any()
+    categories = [release.categories_of({"categories": names.as_py()}) for names in release.items["categories"]]
+    again = release.item_encoder.encode_batch(
+        release.id_vectors.vectors,
+        release.id_vectors.present,
+        {each.name: (each.vectors, each.present) for each in release.modalities},
+        np.stack(categories),
+    )
+    np.testing.assert_allclose(again, release.item_vectors, atol=1e-6)
