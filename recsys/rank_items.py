@@ -20,14 +20,13 @@ from recsys.recommender import (
     ALONE,
     RecommenderConfig,
     Surroundings,
-    compared,
     encode,
     expose,
     gate_of,
     hydrate,
     rank,
 )
-from recsys.retrieval import SourceName, bit_of
+from recsys.retrieval import SourceName, bit_of, compared
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.budget import Budget
 from recsys.config import Config
+from recsys.errors import ArtifactError
 from recsys.features.rank_features import rank_feature_matrix, weighted_value
+from recsys.guard import AlwaysOn
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RankFeatures
@@ -68,6 +71,28 @@ def learned_value(
         return None
     matrix = rank_feature_matrix(features, ranker.feature_names)
     return weighted_value(ranker.predict(matrix, query_vector if ranker.query_dim else None), config.value)
+
+
+def learned_or_why(
+    features: RankFeatures,
+    query_vector: Floats | None,
+    catalog: CatalogView,
+    config: RankConfig,
+    guard: AlwaysOn,
+    budget: Budget,
+) -> tuple[Floats | None, str]:
+    """The ranker's value, or None and why: the blend then ranks."""
+    if not guard.works():
+        return None, "ranker_broken"
+    if not budget.affords("rank"):
+        return None, "no_time"
+    try:
+        value = learned_value(features, query_vector, catalog, config)
+    except ArtifactError:
+        guard.note(False)
+        return None, "ranker_failed"
+    guard.note(True)
+    return value, ""
 
 
 def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
