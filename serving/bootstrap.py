@@ -216,7 +216,7 @@ def service_over(
         tokens=PageTokens(settings.token_key),
         content=encoder or local,
         traces=RecentTraces(serving.traces.recent, serving.traces.max_bytes),
-        requests=Work("requests", threads=serving.threads, max_concurrent=limits.max_concurrent),
+        requests=Work("requests", threads=serving.threads, max_concurrent=limits.max_concurrent_slow),
         encoding=encoding,
         background=(*background, *((watcher,) if watcher is not None else ())),
         stoppers=(exposures.close,),

@@ -70,6 +70,7 @@ OPERATIONS = (
         recommendation_trace,
         "What became of one of the last recommendations: stages, rules, and where each item came from",
         scope="admin",
+        lane="watched",
         reply=TraceReply,
         parts=(Stage, TracedItem),
         parameters=({"name": "recommendation_id", "in": "path", "required": True, "schema": {"type": "string"}},),
