@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.events import Exposure
-from recsys.explanations import UNEXPLAINED, Explanations, as_one
+from recsys.explanations import Explanations, as_one
 from recsys.filtering import FilterConfig, GateInput, allowed, forbidden_by
 from recsys.history import History
 from recsys.live import CatalogView
@@ -38,24 +38,13 @@ def slate_items(
     sources = [source_of(bits) for bits in chosen.sources.tolist()]
     reasons = say(history, chosen.item_rows, sources, catalog)
     rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
-    if query.explain:
-        whys = [explained.get(row) or as_one(value) for row, value in zip(rows, values, strict=True)]
-    else:
-        whys = [UNEXPLAINED] * len(rows)
     propensities = [1.0] * len(rows) if chosen.propensity is None else chosen.propensity.tolist()
-    return tuple(
-        SlateItem(
-            catalog.item_id(rows[position]),
-            values[position],
-            sources[position],
-            reasons[position],
-            position,
-            propensities[position],
-            whys[position].parts,
-            whys[position].because,
-        )
-        for position in range(len(rows))
-    )
+    ids, places = catalog.item_ids(rows), range(len(rows))
+    if not query.explain:
+        return tuple(map(SlateItem, ids, values, sources, reasons, places, propensities))
+    whys = [explained.get(row) or as_one(value) for row, value in zip(rows, values, strict=True)]
+    parts, because = [why.parts for why in whys], [why.because for why in whys]
+    return tuple(map(SlateItem, ids, values, sources, reasons, places, propensities, parts, because))
 
 
 def exposure_of(query: Query, items: tuple[SlateItem, ...], release_id: str) -> Exposure:
@@ -65,8 +54,8 @@ def exposure_of(query: Query, items: tuple[SlateItem, ...], release_id: str) -> 
         session_id=query.session_id,
         occurred_at=query.now,
         release=release_id,
-        item_ids=tuple(item.item_id for item in items),
-        propensities=tuple(item.propensity for item in items),
-        sources=tuple(item.source for item in items),
+        item_ids=tuple([item.item_id for item in items]),
+        propensities=tuple([item.propensity for item in items]),
+        sources=tuple([item.source for item in items]),
         surface=query.surface,
     )

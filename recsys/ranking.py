@@ -25,7 +25,7 @@ from recsys.types import Candidates
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 ALIKE = 0.25  # cosine of item vectors from which a history item is worth naming
-LOOKED_BACK = 20  # history items that an item may be said to be like
+LOOKED_BACK = 10  # history items that an item may be said to be like
 SOURCE_SAYS = {
     "pinned": "chosen by hand",
     "ann": "close to what you chose",
@@ -97,8 +97,12 @@ def learned_or_why(
 
 def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
     """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
-    leads = history.votes.voter(rows).tolist()
-    alike = _most_alike(history, rows, catalog) if -1 in leads else leads
+    voters = history.votes.voter(rows)
+    leads, alike = voters.tolist(), [-1] * len(rows)
+    unled = np.flatnonzero(voters < 0)
+    if len(unled):
+        for at, like in zip(unled.tolist(), _most_alike(history, rows[unled], catalog), strict=True):
+            alike[at] = like
     n_items, knows = catalog.release.n_items, len(history) > 0
     reasons = []
     for row, source, lead, like in zip(rows.tolist(), sources, leads, alike, strict=True):

@@ -18,6 +18,7 @@ Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 REF = "#/components/schemas/{name}"
 # A scope of `recsys.serving_config.Scope`, or no key at all.
 Needs = Literal["read", "events", "admin", "open"]
+Lane = Literal["answers", "slow", "watched"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Operation:
         problems: statuses of its problem+json replies.
         example: a body that works.
         media_type: of the body.
+        lane: what it is counted with: "answers" are made at once, in turn; "slow" ones wait for others (an encoder, a
+            thread, the store); what is "watched" is never turned away.
     """
 
     method: str
@@ -48,10 +51,7 @@ class Operation:
     media_type: str = "application/json"
     scope: Needs = field(kw_only=True)
 
-    @property
-    def is_shed(self) -> bool:
-        """Whether it is turned away while the service is full: all but what tells that it lives."""
-        return self.scope != "open" and not self.path.startswith("/metrics")
+    lane: Lane = field(default="answers", kw_only=True)
 
 
 def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:
