@@ -10,7 +10,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from serving.errors import PROBLEM_JSON, Problem
+from serving.errors import PROBLEM_JSON
+from serving.schemas import Problem
 
 TITLE = "recsys"
 API_VERSION = "1"

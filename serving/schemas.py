@@ -1,22 +1,31 @@
-"""What the API takes and gives. Unknown fields are refused by name; types are strict, so nothing is guessed."""
+"""What the API takes and gives. Unknown fields are refused by name; types are strict, so nothing is guessed.
+
+The service and its client share these, so nothing is imported here but msgspec.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
-
-from recsys.events import EPOCH
-from recsys.types import SlateItem
-from serving.errors import in_our_words
 
 Id = Annotated[str, Meta(min_length=1, max_length=256, description="Any UTF-8 but control characters.")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone.")]
 Position = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class Problem(Struct, omit_defaults=True):
+    """One error (RFC 9457). `type` is a URN that names the kind, `field` a JSON pointer to the part at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    field: str = ""
 
 
 class HistoryEntry(Struct, forbid_unknown_fields=True):
@@ -311,32 +320,6 @@ class HealthReply(Struct, omit_defaults=True):
     release: str | None = None
     n_items: int | None = None
     reasons: tuple[str, ...] = ()
-
-
-T = TypeVar("T")
-
-
-def recommended(item: SlateItem, *, explain: bool) -> RecommendedItem:
-    """An item of a slate as replies show it; its parts only where they were asked for."""
-    propensity = UNSET if item.propensity == 1.0 else item.propensity
-    if not explain:
-        return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, propensity)
-    return RecommendedItem(
-        item.item_id, item.value, item.source, item.reasons, item.position, propensity, item.parts, item.because
-    )
-
-
-def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
-    """`data` as the decoder's type. Raises InvalidRequest with the field at fault."""
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise in_our_words(error) from None
-
-
-def milliseconds(moment: datetime) -> int:
-    """UTC milliseconds since 1970, rounded down, of any moment with a zone."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 class TracedItem(Struct):

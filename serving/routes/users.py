@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from recsys.errors import InvalidRequest, StoreUnavailable
 from recsys.fields import parse_id
-from serving.bodies import Reply, json_reply, read_body
+from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
 from serving.schemas import (
     ErasureReply,
@@ -20,7 +20,6 @@ from serving.schemas import (
     UserErase,
     UsersMerge,
     UsersMergeReply,
-    decode,
 )
 from serving.service import Service, service_of
 
