@@ -28,7 +28,7 @@ class Problem(Struct, omit_defaults=True):
     field: str = ""
 
 
-class HistoryEntry(Struct, forbid_unknown_fields=True):
+class HistoryEntry(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One interaction of this session, not yet known to the service as an event."""
 
     item_id: Id
@@ -48,7 +48,7 @@ SurfaceName = Annotated[str, Meta(min_length=1, max_length=64)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Asking(Struct, forbid_unknown_fields=True):
+class Asking(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What every request for items may say; all of it may be left out.
 
     `history` is of this session, oldest first. `surface` names a section of the service's configuration. Where nothing
@@ -153,7 +153,7 @@ class RecommendationReply(Struct):
     trace: tuple[Stage, ...] | UnsetType = UNSET
 
 
-class Event(Struct, forbid_unknown_fields=True):
+class Event(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Something a user did with an item. A second event with one `event_id` is a duplicate."""
 
     event_id: Id
@@ -195,7 +195,7 @@ class EventBatchReply(Struct):
     missing_ids: tuple[str, ...]
 
 
-class ItemUpsert(Struct, forbid_unknown_fields=True):
+class ItemUpsert(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Body of POST /v1/items. Fields left out stay what they were, null clears one.
 
     Over HTTP a picture comes as bytes (PNG, JPEG or WebP) in `image_base64`; `image` and `audio` name files, and are
