@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from recsys.surfaces import SurfaceConfig
+from recsys.workspace import WorkspaceConfig
 from serving.app import create_app
 from tests.serving.asking import soon
 from tests.serving.client.both import Caller
@@ -24,9 +27,17 @@ def call(request: pytest.FixtureRequest) -> Caller:
     return Caller(is_async=request.param == "AsyncClient")
 
 
+def service_in(workspace: Path, **serving: Any) -> FastAPI:
+    """The families' service, with a surface called home."""
+    config = WorkspaceConfig(surfaces={"home": SurfaceConfig(limit=5)})
+    return create_app(
+        replace(settings(workspace, **serving), config=config), open_service=opener(FlakyStore(), Shelf())
+    )
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
-    return create_app(settings(tmp_path), open_service=opener(FlakyStore(), Shelf()))
+    return service_in(tmp_path)
 
 
 @contextmanager
@@ -51,8 +62,7 @@ def serve_at(tmp_path: Path) -> Iterator[Callable[..., str]]:
     with ExitStack() as stack:
 
         def start(**serving: Any) -> str:
-            app = create_app(settings(tmp_path, **serving), open_service=opener(FlakyStore(), Shelf()))
-            return stack.enter_context(on_a_port(app))
+            return stack.enter_context(on_a_port(service_in(tmp_path, **serving)))
 
         yield start
 
