@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-Id = Annotated[str, Meta(min_length=1, max_length=256, description="Any UTF-8 but control characters.")]
+# What the code after the decoder sees to, so that its words say more than the decoder's: written in the document alone.
+PLAIN = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s][^\x00-\x1f\x7f-\x9f]*$"}
+Id = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        description="Any UTF-8 but control characters; not blanks alone.",
+        extra_json_schema=PLAIN,
+    ),
+]
+ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256, **PLAIN}
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone.")]
 Position = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -46,6 +57,7 @@ FilterText = Annotated[
 ]
 SurfaceName = Annotated[str, Meta(min_length=1, max_length=64)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Picture = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
 
 class Asking(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,12 +71,12 @@ class Asking(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     user_id: Id | None = None
     session_id: Id | None = None
-    history: tuple[HistoryEntry, ...] = ()
+    history: Annotated[tuple[HistoryEntry, ...], Meta(extra_json_schema={"maxItems": 1000})] = ()
     context: dict[str, Any] | None = None
     surface: SurfaceName | None = None
     limit: Limit | UnsetType = UNSET
     filter: FilterText | None = None
-    exclude_item_ids: tuple[Id, ...] = ()
+    exclude_item_ids: Annotated[tuple[Id, ...], Meta(extra_json_schema={"maxItems": 10_000})] = ()
     strict_filtering: bool = False
     page_token: str | None = None
     explain: bool = False
@@ -89,7 +101,7 @@ class SearchRequest(Asking, forbid_unknown_fields=True):
     """
 
     text: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
-    image_base64: str | None = None
+    image_base64: Picture | None = None
     item_id: Id | None = None
     vector: Annotated[tuple[float, ...], Meta(min_length=1, max_length=8192)] | None = None
     modality: Name = "text"
@@ -179,7 +191,7 @@ class EventBatch(Struct, forbid_unknown_fields=True):
 class EventStatusReply(Struct, omit_defaults=True):
     """`status` is accepted, duplicate or rejected, then with `reason` and `field`."""
 
-    status: str
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["accepted", "duplicate", "rejected"]})]
     event_id: str | None = None
     reason: str = ""
     field: str = ""
@@ -195,6 +207,9 @@ class EventBatchReply(Struct):
     missing_ids: tuple[str, ...]
 
 
+Category = Annotated[str, Meta(extra_json_schema={"maxLength": 256})]
+
+
 class ItemUpsert(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Body of POST /v1/items. Fields left out stay what they were, null clears one.
 
@@ -203,17 +218,17 @@ class ItemUpsert(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """
 
     item_id: Id
-    title: str | UnsetType | None = UNSET
-    description: str | UnsetType | None = UNSET
-    categories: list[str] | UnsetType | None = UNSET
+    title: Annotated[str, Meta(extra_json_schema={"maxLength": 2_000})] | UnsetType | None = UNSET
+    description: Annotated[str, Meta(extra_json_schema={"maxLength": 100_000})] | UnsetType | None = UNSET
+    categories: Annotated[list[Category], Meta(extra_json_schema={"maxItems": 200})] | UnsetType | None = UNSET
     image: str | UnsetType | None = UNSET
     audio: str | UnsetType | None = UNSET
-    price: float | UnsetType | None = UNSET
+    price: Annotated[float, Meta(extra_json_schema={"minimum": 0})] | UnsetType | None = UNSET
     available_from: Moment | UnsetType | None = UNSET
     available_until: Moment | UnsetType | None = UNSET
     hidden: bool | UnsetType = UNSET
     attributes: dict[str, Any] | UnsetType | None = UNSET
-    image_base64: str | UnsetType = UNSET
+    image_base64: Picture | UnsetType = UNSET
 
 
 class ItemLine(ItemUpsert, forbid_unknown_fields=True):
@@ -254,7 +269,7 @@ class ItemLineStatus(Struct, omit_defaults=True):
     """What became of one line, by its number from 0: `status` is accepted, deleted or rejected, then with `reason`."""
 
     line: int
-    status: str
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["accepted", "deleted", "rejected"]})]
     item_id: str | None = None
     reason: str = ""
     field: str = ""
@@ -295,7 +310,7 @@ class ErasureReply(Struct):
     for the user's id, which is kept nowhere."""
 
     user_hash: str
-    erased_at: datetime
+    erased_at: Moment
     erased: Mapping[str, int]
     remains: tuple[str, ...]
 
@@ -314,9 +329,9 @@ class UserBlockReply(Struct):
 
 
 class HealthReply(Struct, omit_defaults=True):
-    """`status` is ok, ready, degraded or not_ready."""
+    """`status` is ok, ready or degraded."""
 
-    status: str
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "ready", "degraded"]})]
     release: str | None = None
     n_items: int | None = None
     reasons: tuple[str, ...] = ()
@@ -338,7 +353,7 @@ class TraceReply(Struct):
     """What became of one request. `dropped` says how many candidates each hard rule took out."""
 
     recommendation_id: str
-    finished_at: datetime
+    finished_at: Moment
     release: str
     surface: str
     variants: Mapping[str, str]

@@ -26,6 +26,7 @@ from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
 from serving.pictures import decoded_base64
 from serving.schemas import (
+    ID_SCHEMA,
     ItemBatchReply,
     ItemDeletion,
     ItemDeletionReply,
@@ -41,7 +42,6 @@ FILE_FIELDS = ("image", "audio")
 NDJSON = b"application/x-ndjson"
 LINE_STATUSES = ("accepted", "deleted", "rejected")
 FIELDS = tuple(name for name in ITEM_FIELDS if name != "item_id")
-ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256}
 _DECODER = msgspec.json.Decoder(ItemUpsert)
 _LINE_DECODER = msgspec.json.Decoder(ItemLine)
 _DELETION_DECODER = msgspec.json.Decoder(ItemDeletion)

@@ -13,9 +13,9 @@ CODE = """
 import sys
 
 class Nothing:
-    allowed = {"httpx", "httpcore", "h11", "h2", "anyio", "sniffio", "idna", "certifi", "msgspec", "typing_extensions"}
+    allowed = {"httpx", "httpcore", "h11", "anyio", "sniffio", "idna", "certifi", "msgspec", "typing_extensions"}
     # What httpx and the standard library (org: of Jython) look for and do without.
-    optional = {"socksio", "brotli", "brotlicffi", "zstandard", "click", "rich", "pygments", "trio", "exceptiongroup", "org"}
+    optional = {"h2", "socksio", "brotli", "brotlicffi", "zstandard", "click", "rich", "pygments", "trio", "org"}
 
     def find_spec(self, name, path=None, target=None):
         root = name.partition(".")[0]
@@ -28,9 +28,10 @@ class Nothing:
 sys.meta_path.insert(0, Nothing())
 import httpx
 from serving.client import AsyncClient, Client
-reply = b'{"recommendation_id":"r","items":[],"release":"","variants":{},"degraded":[],"missing_ids":[],"next_page_token":null}'
+reply = {"recommendation_id": "r", "items": [], "release": "", "variants": {}, "degraded": [], "missing_ids": []}
 def answer(request):
-    return httpx.Response(200, content=reply, headers={"X-Request-Id": request.headers["X-Request-Id"]})
+    named = {"X-Request-Id": request.headers["X-Request-Id"]}
+    return httpx.Response(200, json={**reply, "next_page_token": None}, headers=named)
 with Client("http://shop", transport=httpx.MockTransport(answer)) as client:
     assert client.recommendations(user_id="42").recommendation_id == "r"
 ours = sorted(name for name in sys.modules if name.startswith("serving.") and not name.startswith("serving.client"))

@@ -47,7 +47,7 @@ def test_a_trace_that_is_not_kept_is_not_found(url: str, call: Caller) -> None:
 
 
 def test_what_is_too_large_is_told_so(url: str, call: Caller) -> None:
-    with pytest.raises(TooLarge, match="at most|larger than"):
+    with pytest.raises(TooLarge, match=r"at most|larger than"):
         call(url, "rank", ["a1"], context={"x": "y" * 2_000_000})
 
 
