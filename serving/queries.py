@@ -18,11 +18,12 @@ from recsys.expressions.parsing import parse
 from recsys.fields import parse_id, parse_object
 from recsys.recommender import RecommenderConfig
 from recsys.serving_config import LimitsConfig
-from recsys.types import HistoryItem, Query, Slate
+from recsys.times import to_ms
+from recsys.types import HistoryItem, Query, Slate, SlateItem
 from serving.bodies import Reply, json_reply
 from serving.pages import Page, asked_digest
 from serving.recent_traces import TRACED
-from serving.schemas import Asking, HistoryEntry, RecommendationReply, Stage, milliseconds, recommended
+from serving.schemas import Asking, HistoryEntry, RecommendationReply, RecommendedItem, Stage
 from serving.service import STARTED, Answer, Service
 
 DEFAULT_LIMIT = 20
@@ -134,6 +135,16 @@ def reply_of(slate: Slate, token: str | None, *, explain: bool, read_as: str = "
     )
 
 
+def recommended(item: SlateItem, *, explain: bool) -> RecommendedItem:
+    """An item of a slate as replies show it; its parts only where they were asked for."""
+    propensity = UNSET if item.propensity == 1.0 else item.propensity
+    if not explain:
+        return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, propensity)
+    return RecommendedItem(
+        item.item_id, item.value, item.source, item.reasons, item.position, propensity, item.parts, item.because
+    )
+
+
 EMPTY = RecommendationReply("", (), "", {}, (), (), None)
 
 
@@ -154,7 +165,7 @@ def _filter(text: str, service: Service) -> str:
 
 
 def _history_item(entry: HistoryEntry) -> HistoryItem:
-    occurred_at_ms = 0 if entry.occurred_at is None else milliseconds(entry.occurred_at)
+    occurred_at_ms = 0 if entry.occurred_at is None else to_ms(entry.occurred_at)
     return HistoryItem(parse_id(entry.item_id, "history"), entry.event_type, occurred_at_ms)
 
 

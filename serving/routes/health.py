@@ -92,5 +92,5 @@ OPERATIONS = (
         reply=HealthReply,
         problems=(503,),
     ),
-    Operation("GET", "/metrics", metrics, "Prometheus metrics", scope="admin", lane="watched", problems=(401,)),
+    Operation("GET", "/metrics", metrics, "Prometheus metrics", scope="admin", lane="watched", reply_type="text/plain"),
 )

@@ -21,10 +21,12 @@ from recsys.errors import InvalidRequest, StoreUnavailable, TooLarge
 from recsys.fields import parse_id
 from recsys.live import CatalogView
 from recsys.ports import ContentEncoder, LiveItem
-from serving.bodies import Reply, json_reply, read_body
+from recsys.times import to_ms
+from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
 from serving.pictures import decoded_base64
 from serving.schemas import (
+    ID_SCHEMA,
     ItemBatchReply,
     ItemDeletion,
     ItemDeletionReply,
@@ -32,8 +34,6 @@ from serving.schemas import (
     ItemLineStatus,
     ItemUpsert,
     ItemUpsertReply,
-    decode,
-    milliseconds,
 )
 from serving.service import Service, service_of
 
@@ -42,7 +42,6 @@ FILE_FIELDS = ("image", "audio")
 NDJSON = b"application/x-ndjson"
 LINE_STATUSES = ("accepted", "deleted", "rejected")
 FIELDS = tuple(name for name in ITEM_FIELDS if name != "item_id")
-ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256}
 _DECODER = msgspec.json.Decoder(ItemUpsert)
 _LINE_DECODER = msgspec.json.Decoder(ItemLine)
 _DELETION_DECODER = msgspec.json.Decoder(ItemDeletion)
@@ -256,15 +255,15 @@ def _encoded_picture(encoder: ContentEncoder | None, picture: bytes) -> tuple[ND
 
 def _reasons_against(item: CatalogItem, content: Content, view: CatalogView | None, now: datetime) -> tuple[str, ...]:
     """Why slates do not show it now; empty when they may."""
-    now_ms = milliseconds(now)
+    now_ms = to_ms(now)
     row = None if view is None else view.row(item.item_id)
     is_new = view is not None and row is not None and row >= view.release.n_items
     against = {
         "there is no release yet": view is None,
         "it is written, but could not be read back yet": view is not None and row is None,
         "hidden": item.hidden,
-        "available_from lies ahead": item.available_from is not None and milliseconds(item.available_from) > now_ms,
-        "available_until is past": item.available_until is not None and milliseconds(item.available_until) <= now_ms,
+        "available_from lies ahead": item.available_from is not None and to_ms(item.available_from) > now_ms,
+        "available_until is past": item.available_until is not None and to_ms(item.available_until) <= now_ms,
         "nothing is known of its content: send title, description or image_base64": is_new and not content.vectors,
     }
     return tuple(reason for reason, holds in against.items() if holds)

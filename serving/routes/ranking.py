@@ -10,10 +10,10 @@ from starlette.requests import Request
 
 from recsys.fields import parse_id
 from recsys.rank_items import rank_items
-from serving.bodies import Reply, read_body
+from serving.bodies import Reply, decode, read_body
 from serving.operations import Operation
 from serving.queries import question_of, replied
-from serving.schemas import RankRequest, RecommendationReply, decode
+from serving.schemas import RankRequest, RecommendationReply
 from serving.service import service_of
 
 _DECODER = msgspec.json.Decoder(RankRequest)

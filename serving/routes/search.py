@@ -23,12 +23,12 @@ from recsys.ports import RequestStore
 from recsys.recommender import RecommenderConfig, Surroundings
 from recsys.search import Wanted, by_title, of_item, refined, search, spaces_shared_with
 from recsys.types import Query, Slate
-from serving.bodies import Reply, read_body
+from serving.bodies import Reply, decode, read_body
 from serving.comparatives import read_out
 from serving.operations import Operation
 from serving.pictures import decoded_base64
 from serving.queries import Question, question_of, replied
-from serving.schemas import Asking, RecommendationReply, RefineRequest, SearchRequest, decode
+from serving.schemas import Asking, RecommendationReply, RefineRequest, SearchRequest
 from serving.service import STARTED, Answer, Service, service_of
 
 Floats = NDArray[np.float32]

@@ -11,22 +11,21 @@ from starlette.requests import Request
 
 from recsys.errors import InvalidRequest, StoreUnavailable
 from recsys.fields import parse_id
-from serving.bodies import Reply, json_reply, read_body
+from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
 from serving.schemas import (
+    ID_SCHEMA,
     ErasureReply,
     UserBlock,
     UserBlockReply,
     UserErase,
     UsersMerge,
     UsersMergeReply,
-    decode,
 )
 from serving.service import Service, service_of
 
 T = TypeVar("T")
 PROBLEMS = (408, 413, 415, 422, 429, 500, 503)
-ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256}
 _MERGE, _ERASE = msgspec.json.Decoder(UsersMerge), msgspec.json.Decoder(UserErase)
 _BLOCK = msgspec.json.Decoder(UserBlock)
 
