@@ -17,7 +17,17 @@ from recsys.errors import ArtifactError, StoreUnavailable
 from recsys.events import Exposure, hash64
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
-from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed, forbidden_by, matching_of, unfiltered
+from recsys.filtering import (
+    NOTHING_MATCHES,
+    FilterConfig,
+    GateInput,
+    allowed,
+    fails_closed,
+    forbidden_by,
+    lets_go,
+    matching_of,
+    unfiltered,
+)
 from recsys.history import Histories, History, NoCache, history_rows, joined
 from recsys.live import CatalogView
 from recsys.ports import PackedState, RankFeatures, RequestStore, UserState
@@ -291,8 +301,8 @@ def filter_candidates(
         missing = query.limit - len(kept_candidates)
         if missing > 0:
             extra = _top_up(gate, candidates.item_rows, missing, config)
-            if query.filter and not query.strict_filtering and not len(kept_candidates) and not len(extra):
-                stage.fallback = stage.fallback or "nothing_matches_the_filter"
+            if not len(kept_candidates) and not len(extra) and lets_go(query, gate):
+                stage.fallback = stage.fallback or NOTHING_MATCHES
                 extra = _top_up(unfiltered(gate, config), NO_ROWS, missing, config)
             sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
             kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog))
