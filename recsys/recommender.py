@@ -484,4 +484,5 @@ def _exposure(query: Query, items: tuple[SlateItem, ...], release_id: str) -> Ex
         propensities=tuple(item.propensity for item in items),
         sources=tuple(item.source for item in items),
         surface=query.surface,
+        context=query.context,
     )

@@ -34,6 +34,7 @@ async def rank(request: Request) -> Reply:
         question,
         partial(rank_items, item_ids, question.query),
         budget_ms=service.settings.serving.budgets.recommendations_ms,
+        has_pages=question.query.limit < len(set(item_ids)),
     )
 
 
