@@ -132,7 +132,7 @@ class Service:
             else:
                 slate = make(view, store, config, around, budget)
             slate = self._marked(slate, is_stale)
-        self._observe(slate)
+        self._observe(slate, budget)
         return slate
 
     def _surroundings(self, view: CatalogView) -> Surroundings:
@@ -152,8 +152,8 @@ class Service:
         more = tuple(name for name, is_so in ours.items() if is_so and name not in slate.degraded)
         return replace(slate, degraded=(*slate.degraded, *more)) if more else slate
 
-    def _observe(self, slate: Slate) -> None:
-        self.costs.note(slate.trace)
+    def _observe(self, slate: Slate, budget: Budget) -> None:
+        self.costs.note(slate.trace, budget.tried)
         self.telemetry.slate(slate)
         for rule, n in slate.dropped.items():
             self.telemetry.dropped(rule, n)
