@@ -112,7 +112,7 @@ def open_exposures(store: Store, settings: Settings, watcher: ConfigWatcher) -> 
         drainer.stop()
         spool.close()
 
-    return Exposures(spool.append, drain, close)
+    return Exposures(spool.append, drain, close, lambda: bool(drainer.done.failure))
 
 
 def direct_exposures(store: Store, served_keep_s: Callable[[], float]) -> Exposures:
@@ -214,6 +214,7 @@ def service_over(
         states=UserStates(reader or DirectStateReader(store), known, telemetry),
         expose=exposures.counted_by(telemetry),
         drain=exposures.drain,
+        exposures_are_stuck=exposures.are_stuck,
         surfaces=surfaces,
         config_problem=(lambda: watcher.problem) if watcher is not None else (lambda: None),
         histories=histories,

@@ -19,7 +19,7 @@ from recsys.storage.records import unpack_exposure
 from recsys.storage.spool import Spool, SpoolFile, left_files, read_records
 
 INTERVAL_S = 0.25
-_MAX_PAUSE_S = 2.0
+_MAX_PAUSE_S = 1.0
 _BATCH = 200
 
 
