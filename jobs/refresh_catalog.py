@@ -132,6 +132,8 @@ def project(dataset: Dataset, content: Content, model: Model | None, staging: Pa
         shutil.copyfile(model.path / tower, staging / tower)
     tower_of_items = item_tower_of(staging / "item_tower.onnx")
     id_vectors, id_mask = _id_inputs(dataset, model)
+    _save(staging, "id_vectors", id_vectors)
+    _save(staging, "id_present", id_mask)
     modalities = {name: content.modality(name) for name in content.spaces}
     categories = _categories(dataset, model.category_names)
     parts = [np.empty((0, tower_of_items.dim), np.float32)]

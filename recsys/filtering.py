@@ -159,6 +159,21 @@ def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:
     return replace(gate, matching=matching_of("", config, gate.catalog))
 
 
+def top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
+    """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
+    n, n_now = gate.catalog.release.n_items, len(gate.catalog)
+    found = np.empty(0, np.int64)
+    for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
+        rest = order if gate.matching is None else order[gate.matching.mask[order]]
+        for start in range(0, len(rest), block):
+            if len(found) >= n_missing:
+                return found[:n_missing]
+            rows = rest[start : start + block]
+            rows = rows[~np.isin(rows, tried)]
+            found = np.concatenate([found, rows[allowed(gate, rows, config)]])
+    return found[:n_missing]
+
+
 def _drop(name: str, mask: Mask, keep: Mask, dropped: dict[str, int] | None) -> None:
     """Take the rows of `mask` out of `keep`."""
     if dropped is not None:

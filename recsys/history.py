@@ -86,7 +86,8 @@ class History:
     def size_bytes(self) -> int:
         """About what keeping it costs, with all that may be worked out later."""
         n_votes = min(len(self.rows), self._neighbours.history_window) * int(self._neighbours.rows.shape[1])
-        return BYTES_OF_OBJECTS + 12 * NEAREST_KEPT + 16 * len(self.rows) + 8 * (len(self.seen) + len(self.blocked)) + 20 * n_votes
+        n_marks = len(self.seen) + len(self.blocked)
+        return BYTES_OF_OBJECTS + 12 * NEAREST_KEPT + 16 * len(self.rows) + 8 * n_marks + 20 * n_votes
 
 
 @dataclass(frozen=True, slots=True)

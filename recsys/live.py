@@ -121,6 +121,13 @@ class CatalogView:
         n = self.release.n_items
         return self.release.vocabulary.item_ids[row] if row < n else self.live_ids[row - n]
 
+    def item_ids(self, rows: Sequence[int]) -> list[str]:
+        """The ids of several rows."""
+        if self.live_ids:
+            return [self.item_id(row) for row in rows]
+        ids = self.release.vocabulary.item_ids
+        return [ids[row] for row in rows]
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [len(rows), D], item vectors."""
         return _gather(self.release.item_vectors, self.live_vectors, rows)
@@ -179,6 +186,8 @@ class CatalogView:
 
     def name(self, row: int) -> str:
         """What people call an item: its title, else its id."""
+        if not self.live_items:
+            return self.release.titles[row] or self.item_id(row)
         return self.title(row) or self.item_id(row)
 
 

@@ -169,6 +169,19 @@ class QueryEncoder(Protocol):
         int64 [T], the profile's text vector float32 [P] or None. Returns float32 [D]."""
         ...
 
+    def encode_many(
+        self,
+        histories: NDArray[np.float32],
+        event_types: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        user_text: NDArray[np.float32] | None = None,
+        reads_text: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """Many queries of one user in one call: histories float32 [B, T, D] and event types int64 [B, T], padded on
+        the right to T (which may be 0), of `lengths` int64 [B]; the profile's text vector float32 [P] or None, and
+        which queries read it, bool [B] (None = all). Returns float32 [B, D]. Raises ArtifactError when it fails."""
+        ...
+
 
 class ItemEncoder(Protocol):
     """The item tower at request time, for items that came after training."""
@@ -178,6 +191,18 @@ class ItemEncoder(Protocol):
     ) -> NDArray[np.float32]:
         """One item without an id row: content vector per modality float32 [D_m] (absent = masked) and categories
         bool [C]. Returns float32 [D] in the space of the item vectors."""
+        ...
+
+    def encode_batch(
+        self,
+        id_vectors: NDArray[np.float32],
+        id_mask: NDArray[np.bool_],
+        modalities: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
+        categories: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        """`B` items: id vectors float32 [B, d] and bool [B] where there is one, each modality's vectors float32
+        [B, D_m] and bool [B], categories bool [B, C]. What is masked or not given counts as unknown. Returns
+        float32 [B, D]. Raises ArtifactError when it fails."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Given items in order of value for a user, and lists that are the same for everybody.
 
-rank_items      hydrate → encode → filter → rank → expose     the request's own ranking, over items that are named
-list_items      filter → expose                               popular or trending items, in the order they come in
+rank_items      hydrate → encode → filter → rank → (explain) → expose    the request's own ranking, of named items
+list_items      filter → expose                                          popular or trending items, in their order
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.budget import UNLIMITED, Budget
+from recsys.explanations import explain
 from recsys.filtering import FilterConfig, allowed
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
@@ -19,14 +20,13 @@ from recsys.recommender import (
     ALONE,
     RecommenderConfig,
     Surroundings,
-    compared,
     encode,
     expose,
     gate_of,
     hydrate,
     rank,
 )
-from recsys.retrieval import SourceName, bit_of
+from recsys.retrieval import SourceName, bit_of, compared
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
@@ -59,7 +59,8 @@ def rank_items(
     candidates = compared(rows, sources, query_vector, catalog)
     ranked_candidates = rank(known, query_vector, candidates, catalog, config.rank, around, budget, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(rows))))
-    return expose(query, known, chosen, gate, store, config, around, trace)
+    explained = explain(query, known, query_vector, chosen, catalog, config.rank, budget, trace)
+    return expose(query, known, chosen, gate, store, config, around, trace, explained=explained)
 
 
 def list_items(

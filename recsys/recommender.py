@@ -1,6 +1,6 @@
 """THE REQUEST. `recommend` is the whole flow; the rest of this file is its stages, in the same order.
 
-hydrate → encode → retrieve → filter → rank → choose → expose
+hydrate → encode → retrieve → filter → rank → choose → (explain) → expose
 """
 
 from __future__ import annotations
@@ -14,27 +14,38 @@ from numpy.typing import NDArray
 from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
-from recsys.events import Exposure, hash64
+from recsys.events import hash64
+from recsys.explanations import NOT_ASKED, Explanations, explain
+from recsys.exposing import Say, exposure_of, slate_items, still_allowed
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
-from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed, forbidden_by, matching_of, unfiltered
+from recsys.filtering import (
+    FilterConfig,
+    GateInput,
+    allowed,
+    fails_closed,
+    forbidden_by,
+    matching_of,
+    top_up,
+    unfiltered,
+)
+from recsys.guard import AlwaysOn
 from recsys.history import Histories, History, NoCache, history_rows, joined
 from recsys.live import CatalogView
-from recsys.ports import PackedState, RankFeatures, RequestStore, UserState
-from recsys.ranking import RankConfig, learned_value, rank_features, reasons_of, value_parts
+from recsys.ports import PackedState, RequestStore, UserState
+from recsys.ranking import RankConfig, learned_or_why, rank_features, reasons_of
 from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
-from recsys.retrieval import Asked, RetrievalConfig, bit_of, found_by_all, merge, nearest_to, source_of
-from recsys.retrieval.sources import NO_FLOATS, NO_ROWS, AlwaysOn
+from recsys.retrieval import Asked, RetrievalConfig, bit_of, compared, found_by_all, merge, nearest_to
+from recsys.retrieval.sources import NO_ROWS
 from recsys.times import to_ms
 from recsys.trace import OpenStage, Trace
-from recsys.types import Candidates, Query, Slate, SlateItem
+from recsys.types import Candidates, Query, Slate
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 NO_HASHES: Hashes = np.empty(0, np.uint64)
 NOBODY = UserState()
-Say = Callable[[History, Rows, Sequence[str], CatalogView], list[tuple[str, ...]]]
 
 
 class RecommenderConfig(Config):
@@ -110,7 +121,8 @@ def recommend(
     kept_candidates = filter_candidates(query, query_vector, candidates, gate, config.filter, trace)
     ranked_candidates = rank(known, query_vector, kept_candidates, catalog, config.rank, around, budget, trace)
     chosen = choose(query, ranked_candidates, catalog, config.rerank, budget, trace)
-    return expose(query, known, chosen, gate, store, config, around, trace)
+    explained = explain(query, known, query_vector, chosen, catalog, config.rank, budget, trace)
+    return expose(query, known, chosen, gate, store, config, around, trace, explained=explained)
 
 
 def hydrate(
@@ -237,7 +249,7 @@ def retrieve(
             query_vector,
             overshoot=min(dropped_soon, config.retrieval.max_seen_overshoot),
             matching=gate.matching,
-            pinned=_pinned(config.rerank, gate.catalog),
+            pinned=np.array(list(_pins(config.rerank, gate.catalog)), dtype=np.int64),
             trending=around.trending,
             explores=config.rerank.exploration.explore_share > 0,
             seed=query.seed,
@@ -248,30 +260,6 @@ def retrieve(
         candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
         stage.out(candidates)
         return candidates
-
-
-def _pinned(config: RerankConfig, catalog: CatalogView) -> Rows:
-    pins = config.rules.pins
-    return np.array(list(pinned_rows(pins, catalog.row)), dtype=np.int64) if pins else NO_ROWS
-
-
-def compared(
-    rows: Rows,
-    sources: Rows,
-    query_vector: Floats | None,
-    catalog: CatalogView,
-    known_similarity: Floats = NO_FLOATS,
-) -> Candidates:
-    """Candidates with their similarity to the query: 0 for all of them where there is no query vector.
-
-    `known_similarity` float32 [K] is that of the first K rows.
-    """
-    n_known = len(known_similarity)
-    similarity = np.zeros(len(rows), np.float32)
-    similarity[:n_known] = known_similarity
-    if query_vector is not None and n_known < len(rows):
-        np.matmul(catalog.vectors(rows[n_known:]), query_vector, out=similarity[n_known:])
-    return Candidates(rows, similarity, sources, np.full(len(rows), np.nan, dtype=np.float32))
 
 
 def filter_candidates(
@@ -290,29 +278,14 @@ def filter_candidates(
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
         missing = query.limit - len(kept_candidates)
         if missing > 0:
-            extra = _top_up(gate, candidates.item_rows, missing, config)
+            extra = top_up(gate, candidates.item_rows, missing, config)
             if query.filter and not query.strict_filtering and not len(kept_candidates) and not len(extra):
                 stage.fallback = stage.fallback or "nothing_matches_the_filter"
-                extra = _top_up(unfiltered(gate, config), NO_ROWS, missing, config)
+                extra = top_up(unfiltered(gate, config), NO_ROWS, missing, config)
             sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
             kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog))
         stage.out(kept_candidates)
         return kept_candidates
-
-
-def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
-    """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
-    n, n_now = gate.catalog.release.n_items, len(gate.catalog)
-    found = np.empty(0, np.int64)
-    for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
-        rest = order if gate.matching is None else order[gate.matching.mask[order]]
-        for start in range(0, len(rest), block):
-            if len(found) >= n_missing:
-                return found[:n_missing]
-            rows = rest[start : start + block]
-            rows = rows[~np.isin(rows, tried)]
-            found = np.concatenate([found, rows[allowed(gate, rows, config)]])
-    return found[:n_missing]
 
 
 def rank(
@@ -330,34 +303,12 @@ def rank(
         features = rank_features(known.history, candidates, catalog)
         value = None
         if catalog.release.ranker is not None:
-            value, stage.fallback = _learned(features, query_vector, catalog, config, around, budget)
+            value, stage.fallback = learned_or_why(features, query_vector, catalog, config, around.ranker_guard, budget)
         if value is None:
             value = catalog.release.schema.blend.value(features)
         ranked_candidates = candidates.ranked(value)
         stage.out(ranked_candidates)
         return ranked_candidates
-
-
-def _learned(
-    features: RankFeatures,
-    query_vector: Floats | None,
-    catalog: CatalogView,
-    config: RankConfig,
-    around: Surroundings,
-    budget: Budget,
-) -> tuple[Floats | None, str]:
-    """The ranker's value, or None and why: the blend then ranks."""
-    if not around.ranker_guard.works():
-        return None, "ranker_broken"
-    if not budget.affords("rank"):
-        return None, "no_time"
-    try:
-        value = learned_value(features, query_vector, catalog, config)
-    except ArtifactError:
-        around.ranker_guard.note(False)
-        return None, "ranker_failed"
-    around.ranker_guard.note(True)
-    return value, ""
 
 
 def choose(
@@ -378,7 +329,7 @@ def choose(
             catalog.diversity,
             matches=lambda when, some: matches(parse(when), catalog, some),
             groups_of=catalog.kinds,
-            pins=pinned_rows(config.rules.pins, catalog.row) if config.rules.pins else {},
+            pins=_pins(config, catalog),
             is_cold=catalog.log_popularity[rows] == 0 if exploring else None,
             seed=query.seed,
             explain=query.explain,
@@ -392,6 +343,11 @@ def choose(
         return replace(slate, value=chosen.value, boost=chosen.boost, propensity=chosen.propensity)
 
 
+def _pins(config: RerankConfig, catalog: CatalogView) -> dict[int, int]:
+    """Item row → place."""
+    return pinned_rows(config.rules.pins, catalog.row) if config.rules.pins else {}
+
+
 def expose(
     query: Query,
     known: Known,
@@ -402,19 +358,21 @@ def expose(
     around: Surroundings,
     trace: Trace,
     say: Say = reasons_of,
+    explained: Explanations = NOT_ASKED,
 ) -> Slate:
     """The slate with sources and reasons, and its record in the exposure log.
 
     Args:
         say: why each item is there: (history, rows int64 [C], their sources, catalogue) → reasons.
+        explained: the parts of each item's value; where the query asks for them and there are none, it is one part.
     """
     catalog = gate.catalog
     with trace.stage("expose", len(chosen)) as stage:
-        chosen = _still_allowed(chosen, gate, config.filter, around.latest(), trace)
-        items = _slate_items(query, known, chosen, catalog, say)
+        chosen = still_allowed(chosen, gate, config.filter, around.latest(), trace)
+        items = slate_items(query, known.history, chosen, catalog, say, explained)
         if config.log_exposures:
             try:
-                store.append_exposure(_exposure(query, items, catalog.release.release_id))
+                store.append_exposure(exposure_of(query, items, catalog.release.release_id))
             except StoreUnavailable:
                 stage.fallback = "exposure_not_logged"
         stage.out(items)
@@ -428,50 +386,4 @@ def expose(
         dropped=trace.dropped,
         surface=query.surface,
         item_hashes=catalog.item_hashes[chosen.item_rows],
-    )
-
-
-def _still_allowed(
-    chosen: Candidates, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
-) -> Candidates:
-    """The last gate: what was hidden, deleted or ended while this request ran does not leave."""
-    if latest is None or latest is gate.catalog or latest.release is not gate.catalog.release:
-        return chosen
-    now = replace(gate, catalog=latest, forbidden=forbidden_by(config, latest), matching=None)
-    return chosen.take(allowed(now, chosen.item_rows, config, trace.dropped))
-
-
-def _slate_items(
-    query: Query, known: Known, chosen: Candidates, catalog: CatalogView, say: Say
-) -> tuple[SlateItem, ...]:
-    sources = [source_of(bits) for bits in chosen.sources.tolist()]
-    reasons = say(known.history, chosen.item_rows, sources, catalog)
-    parts = value_parts(known.history, chosen, catalog) if query.explain else [{}] * len(chosen)
-    rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
-    propensities = [1.0] * len(rows) if chosen.propensity is None else chosen.propensity.tolist()
-    return tuple(
-        SlateItem(
-            catalog.item_id(rows[position]),
-            values[position],
-            sources[position],
-            reasons[position],
-            position,
-            propensities[position],
-            parts[position],
-        )
-        for position in range(len(rows))
-    )
-
-
-def _exposure(query: Query, items: tuple[SlateItem, ...], release_id: str) -> Exposure:
-    return Exposure(
-        recommendation_id=query.recommendation_id,
-        user_id=query.user_id,
-        session_id=query.session_id,
-        occurred_at=query.now,
-        release=release_id,
-        item_ids=tuple(item.item_id for item in items),
-        propensities=tuple(item.propensity for item in items),
-        sources=tuple(item.source for item in items),
-        surface=query.surface,
     )

@@ -63,6 +63,19 @@ class ServingSchema(Config):
 
 
 @dataclass(frozen=True)
+class IdVectors:
+    """What the item tower knows of the release's items by behaviour alone.
+
+    Attributes:
+        vectors: float32 [N, D].
+        present: bool [N], False for an item that no training interaction had.
+    """
+
+    vectors: NDArray[np.float32]
+    present: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class LoadedRelease:
     """One release in memory.
 
@@ -79,6 +92,7 @@ class LoadedRelease:
         content_indexes: search over the content vectors, by modality.
         ranker: probabilities of each candidate; None where the release ranks by its blend.
         stored_diversity: compact content vectors as the release carries them; None in one that was built without.
+        id_vectors: for explanations; None in a release without towers, or one that was built without them.
     """
 
     manifest: ReleaseManifest
@@ -99,6 +113,7 @@ class LoadedRelease:
     content_indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
     ranker: Ranker | None = None
     stored_diversity: Diversity | None = None
+    id_vectors: IdVectors | None = None
 
     @cached_property
     def diversity(self) -> Diversity:
@@ -114,7 +129,7 @@ class LoadedRelease:
     def release_id(self) -> str:
         return self.manifest.release_id
 
-    @property
+    @cached_property
     def n_items(self) -> int:
         return len(self.vocabulary)
 

@@ -11,6 +11,8 @@ query_tower.onnx, item_tower.onnx               absent before there is behaviour
 encoders/...                    the content encoders with their tokenizer, absent where none was used
 diversity.npy, diversity_projection.npy         int8 [N, K], float32 [sum of D_m, K]: compact content vectors; absent
                                                 in older releases, which compute them once
+id_vectors.npy, id_present.npy  float32 [N, D], bool [N]: the item tower's other input, for explanations; absent without
+                                towers and in older releases, which explain more coarsely
 ranker.onnx                     the learned ranker, absent where the blend ranks
 profile_hashes.npy, profiles.npy                users who told something about themselves
 serving.json, acceptance.json
@@ -38,7 +40,7 @@ from recsys.features.rank_features import require_known_features, require_output
 from recsys.features.transitions import Neighbours
 from recsys.manifest import ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker, ReleaseFiles
-from recsys.release import LoadedRelease, ServingSchema
+from recsys.release import IdVectors, LoadedRelease, ServingSchema
 from recsys.vocabulary import Vocabulary
 
 ENCODER_FOLDER = "encoders/"
@@ -117,6 +119,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         },
         ranker=_ranker(paths, schema, adapters),
         stored_diversity=_diversity(paths),
+        id_vectors=_id_vectors(paths),
     )
     require_one_release(release)
     return release
@@ -152,6 +155,9 @@ def require_one_release(release: LoadedRelease) -> None:
         fits[f"content_{modality.name}.npy"] = modality.vectors.shape == (n, width) and modality.present.shape == (n,)
     if release.stored_diversity is not None:
         fits |= _diversity_fits(release.stored_diversity, n, sum(each.vectors.shape[1] for each in release.modalities))
+    if release.id_vectors is not None:
+        fits["id_vectors.npy"] = release.id_vectors.vectors.shape == (n, dim)
+        fits["id_present.npy"] = release.id_vectors.present.shape == (n,)
     if release.ranker is not None:
         fits["ranker.onnx"] = release.ranker.query_dim in (0, dim)
     odd = ", ".join(name for name, is_so in fits.items() if not is_so)
@@ -194,6 +200,14 @@ def _diversity(paths: Mapping[str, Path]) -> Diversity | None:
     # Plain arrays over the mapped files: numpy's memmap class makes each gather several times as slow.
     vectors, projection = (_array(paths, f"{name}.npy") for name in ("diversity", "diversity_projection"))
     return Diversity(vectors.view(np.ndarray), projection.view(np.ndarray))
+
+
+def _id_vectors(paths: Mapping[str, Path]) -> IdVectors | None:
+    """None where the release has neither file; raises MissingArtifact where it has one of them."""
+    if not {"id_vectors.npy", "id_present.npy"} & paths.keys():
+        return None
+    vectors, present = _array(paths, "id_vectors.npy"), _array(paths, "id_present.npy")
+    return IdVectors(vectors.astype(np.float32, copy=False), present.astype(np.bool_, copy=False))
 
 
 def _ranker(paths: Mapping[str, Path], schema: ServingSchema, adapters: Adapters) -> Ranker | None:

@@ -103,9 +103,10 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     cors = Cors(serving.cors_origins) if serving.cors_origins else None
     rules = Rules(access, NeededScopes(OPERATIONS), limits, cors)
     plain = {(each.method, each.path): each for each in OPERATIONS if "{" not in each.path}
-    admission = Admission(serving.limits.max_concurrent)
+    limits_of = serving.limits
+    admissions = {"answers": Admission(limits_of.max_concurrent), "slow": Admission(limits_of.max_concurrent_slow)}
     observers = Observers(telemetry, serving.access_log, tracing)
-    app.envelope = Envelope(app.routed, rules=rules, observers=observers, plain=plain, admission=admission)
+    app.envelope = Envelope(app.routed, rules=rules, observers=observers, plain=plain, admissions=admissions)
     app.openapi = api_document  # type: ignore[method-assign]
     return app
 

@@ -17,7 +17,7 @@ from recsys.inference.ranker import OnnxRanker
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.ports import ReleaseStore, StateReader, Store
 from recsys.release import LoadedRelease
-from recsys.release_loading import Adapters, load_release
+from recsys.release_loading import Adapters, load_release, require_value
 from recsys.storage.direct_readers import DirectStateReader
 from recsys.storage.drainer import Drainer
 from recsys.storage.release_urls import open_release_store
@@ -186,6 +186,8 @@ def service_over(
 
     def load_cached(release_id: str) -> LoadedRelease:
         release = with_caches(load(release_id), content_vectors)
+        for surface in (fixed.default, *fixed.by_name.values()):
+            require_value(release, surface.recommender.rank.value)
         local.know(release_id, release.content_encoder)
         return release
 
@@ -216,7 +218,7 @@ def service_over(
         tokens=PageTokens(settings.token_key),
         content=encoder or local,
         traces=RecentTraces(serving.traces.recent, serving.traces.max_bytes),
-        requests=Work("requests", threads=serving.threads, max_concurrent=limits.max_concurrent),
+        requests=Work("requests", threads=serving.threads, max_concurrent=limits.max_concurrent_slow),
         encoding=encoding,
         background=(*background, *((watcher,) if watcher is not None else ())),
         stoppers=(exposures.close,),

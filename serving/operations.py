@@ -48,6 +48,7 @@ REFUSALS = {
 }
 # A scope of `recsys.serving_config.Scope`, or no key at all.
 Needs = Literal["read", "events", "admin", "open"]
+Lane = Literal["answers", "slow", "watched"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Operation:
         example: a body that works.
         media_type: of the body.
         reply_type: of a reply that is not JSON.
+        lane: what it is counted with: "answers" are made at once, in turn; "slow" ones wait for others (an encoder, a
+            thread, the store); what is "watched" is never turned away.
     """
 
     method: str
@@ -79,11 +82,7 @@ class Operation:
     media_type: str = "application/json"
     reply_type: str = ""
     scope: Needs = field(kw_only=True)
-
-    @property
-    def is_shed(self) -> bool:
-        """Whether it is turned away while the service is full: all but what tells that it lives."""
-        return self.scope != "open" and not self.path.startswith("/metrics")
+    lane: Lane = field(default="answers", kw_only=True)
 
 
 def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:

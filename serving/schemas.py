@@ -347,6 +347,7 @@ class TracedItem(Struct):
     reasons: tuple[str, ...]
     propensity: float
     parts: Mapping[str, float]
+    because: tuple[str, ...]
 
 
 class TraceReply(Struct):

@@ -75,6 +75,30 @@ class OnnxQueryTower:
         vector: Floats = _run(self._session, inputs)[0]
         return vector
 
+    def encode_many(
+        self,
+        histories: Floats,
+        event_types: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        user_text: Floats | None = None,
+        reads_text: Mask | None = None,
+    ) -> Floats:
+        """See the port. Histories longer than the tower reads must be cut by the caller."""
+        n, n_past, _ = histories.shape
+        if not n_past:
+            histories, event_types = np.zeros((n, 1, self._dim), np.float32), np.zeros((n, 1), np.int64)
+        inputs: dict[str, NDArray[Any]] = {
+            "history": histories.astype(np.float32, copy=False),
+            "event_types": np.ascontiguousarray(event_types),
+            "lengths": lengths,
+        }
+        if self._profile_dim:
+            has_text = np.full(n, user_text is not None)
+            profile = np.zeros(self._profile_dim, np.float32) if user_text is None else user_text
+            inputs["user_text"] = np.tile(profile.astype(np.float32), (n, 1))
+            inputs["user_text_mask"] = has_text if reads_text is None else has_text & reads_text
+        return _run(self._session, inputs)
+
 
 class OnnxItemTower:
     """`recsys.ports.ItemEncoder` over `item_tower.onnx`; release building runs it over the whole catalogue."""

@@ -141,6 +141,7 @@ OPERATION = Operation(
     events_batch,
     "What users did, at most 1,000 events and 1 MiB",
     scope="events",
+    lane="slow",
     status=202,
     body=EventBatch,
     reply=EventBatchReply,

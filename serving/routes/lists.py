@@ -32,7 +32,9 @@ async def popular_items(request: Request) -> Reply:
     service = service_of(request)
     category = request.query_params.get("category")
     if category is not None and not 0 < len(category) <= CATEGORY["schema"]["maxLength"]:
-        raise InvalidRequest("category is the name of one, 1 to 256 characters; leave it out for all", field="/category")
+        raise InvalidRequest(
+            "category is the name of one, 1 to 256 characters; leave it out for all", field="/category"
+        )
     question = question_of(asked_by(request, COMMON, {"category"}), service, "popular", category)
     return await _listed(request, service, question, "popular", lambda catalog: _popular(catalog, category))
 

@@ -28,12 +28,14 @@ async def rank(request: Request) -> Reply:
     if asked.limit is UNSET:
         asked.limit = min(len(item_ids), limits.max_limit)
     question = question_of(asked, service, "rank", item_ids)
+    budgets, explains = service.settings.serving.budgets, question.query.explain
     return await replied(
         request,
         service,
         question,
         partial(rank_items, item_ids, question.query),
-        budget_ms=service.settings.serving.budgets.recommendations_ms,
+        budget_ms=budgets.explain_ms if explains else budgets.recommendations_ms,
+        in_thread=explains,
     )
 
 

@@ -16,7 +16,7 @@ from jobs.evaluate import scorers
 from recsys.catalog import category_matrix
 from recsys.dataset import Sequences
 from recsys.evaluation import make_split
-from recsys.live import updated
+from recsys.live import updated, view_of
 from recsys.models.model import TrainedModel
 from recsys.models.model import load_model as load_weights
 from recsys.ports import LiveItem, RequestStore
@@ -62,7 +62,9 @@ def sides(released: Workspace) -> Sides:
     content, model = load_content(released, dataset), load_model(released)
     trained = load_weights(model.path / "weights")
     item_vectors = trained.item_vectors(content.item_content(dataset))
-    return Sides(Asker.of(released), dataset, content, model, trained, item_vectors)
+    # Without id vectors an explanation names the similarity as one part, which is what is compared here.
+    whole = view_of(replace(Asker.of(released).catalog.release, id_vectors=None))
+    return Sides(Asker(released, whole), dataset, content, model, trained, item_vectors)
 
 
 def assert_same_similarities(sides: Sides, slate: Slate, expected: Floats) -> None:

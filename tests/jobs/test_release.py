@@ -204,7 +204,10 @@ def test_before_any_training_a_release_serves_what_follows_and_what_is_popular(t
     slate = asker.slate(history=history)
     assert item_ids(slate)[0] == next_items(history, n_items=60)[0] == item_id(11)
     assert slate.items[0].source == "similar"
-    assert slate.items[0].parts["similarity"] == 0
+    parts = slate.items[0].parts
+    assert (parts["image"], parts["text"], parts["base"]) == (0, 0, 0)
+    assert parts["behaviour"] > 0
+    assert slate.items[0].because[0] == history[-1]
     anonymous = asker.slate(limit=60)
     assert len(anonymous.items) == 60
     assert {item.source for item in anonymous.items} == {"popular"}

@@ -16,7 +16,7 @@ from recsys.history import History
 from recsys.inference.ranker import OnnxRanker
 from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem
-from recsys.ranking import SOURCE_SAYS, RankConfig, learned_value, rank_features, reasons_of, value_parts
+from recsys.ranking import SOURCE_SAYS, RankConfig, learned_value, rank_features, reasons_of
 from recsys.retrieval import SOURCES
 from recsys.types import Candidates
 from tests.worlds.in_memory import ContentIsPlace, Floats, MeanOfHistory, in_memory_release, neighbours_of
@@ -71,14 +71,6 @@ def test_features_are_similarity_transition_and_popularity() -> None:
     assert features.log_popularity.tolist() == pytest.approx([0, 0, math.log(1 + 9), 0])
 
 
-def test_parts_add_up_to_the_value() -> None:
-    catalog = world([[(1, 0.5)], [], [], [], [], []])
-    history, some = past([0], catalog), candidates([1, 5, 0], [0.3, -0.2, 0])
-    value = catalog.release.schema.blend.value(rank_features(history, some, catalog))
-    parts = value_parts(history, some, catalog)
-    assert [sum(each.values()) for each in parts] == pytest.approx(value.tolist(), abs=1e-5)
-
-
 def test_the_reason_is_the_history_item_that_leads_there() -> None:
     catalog = world([[(3, 0.5)], [(3, 0.45)], [(4, 0.1)], [], [], []])
     assert reasons(catalog, [0], [3]) == [("often chosen with Title 0",)]
@@ -124,7 +116,6 @@ def test_every_source_has_words() -> None:
 
 def test_no_candidates_no_features_and_no_reasons() -> None:
     assert reasons(world(), [0, 1], []) == []
-    assert value_parts(past([0], world()), candidates([]), world()) == []
 
 
 @settings(max_examples=60, deadline=None)

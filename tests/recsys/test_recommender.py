@@ -299,7 +299,8 @@ def test_the_value_is_the_formula_of_the_release() -> None:
     assert ids(slate) == ["i1", "i2"]
     expected = 2 * 0.6 + 3 * math.log(1 + 0.4 / 0.1) + 0.5 * math.log(1 + 7)
     assert slate.items[0].value == pytest.approx(expected, abs=1e-5)
-    assert slate.items[0].parts["transition"] == pytest.approx(3 * math.log(5), abs=1e-5)
+    assert slate.items[0].parts["transition"] == pytest.approx(3 * math.log(5), abs=1e-5)  # no id vectors: coarser
+    assert slate.degraded == ("explain",)
     assert slate.items[1].value == 0
 
 

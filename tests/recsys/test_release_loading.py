@@ -350,3 +350,38 @@ def test_a_ranker_that_does_not_belong_is_refused(
     store, release_id = write_release(tmp_path, release(), with_ranker(), change)
     with pytest.raises(error, match=says):
         load_release(store, release_id, WITH_RANKER)
+
+
+# Id vectors
+
+
+def with_id_vectors(staging: Path) -> None:
+    np.save(staging / "id_vectors.npy", np.ones((30, DIM), np.float32))
+    np.save(staging / "id_present.npy", np.arange(30) % 2 == 0)
+
+
+def test_id_vectors_are_there_where_the_release_carries_them(tmp_path: Path) -> None:
+    stored, older = load(tmp_path, with_id_vectors), load(tmp_path / "older")
+    assert stored.id_vectors is not None
+    assert isinstance(stored.id_vectors.vectors.base, np.memmap)  # shared by all workers, and read only to explain
+    assert stored.id_vectors.present.tolist() == [True, False] * 15
+    assert older.id_vectors is None
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("id_vectors.npy", np.ones((29, DIM), np.float32)),
+        ("id_vectors.npy", np.ones((30, DIM + 1), np.float32)),
+        ("id_present.npy", np.ones(29, np.bool_)),
+    ],
+)
+def test_id_vectors_of_other_rows_or_width_are_refused(tmp_path: Path, name: str, array: Any) -> None:
+    with pytest.raises(CorruptArtifact, match=rf"{name} does not belong to its 30 items"):
+        load(tmp_path, with_id_vectors, saved(name, array))
+
+
+@pytest.mark.parametrize("name", ["id_vectors.npy", "id_present.npy"])
+def test_one_file_of_the_id_vectors_without_the_other_is_missing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MissingArtifact, match=name):
+        load(tmp_path, with_id_vectors, lambda staging: (staging / name).unlink())

@@ -71,7 +71,7 @@ def test_similar_items_are_of_the_same_family_and_say_like_what() -> None:
     assert sorted(ids(slate)) == [f"b{number}" for number in range(10) if number != 4]
     assert {item.reasons for item in slate.items} == {("like Title of b4",)}
     assert (slate.release, slate.degraded, slate.missing_ids) == ("r1", (), ())
-    assert [stage.name for stage in slate.trace] == ["retrieve", "filter", "rank"]
+    assert [stage.name for stage in slate.trace] == ["hydrate", "retrieve", "filter", "rank", "expose"]
 
 
 def test_an_unknown_item_has_no_neighbours_and_is_named() -> None:

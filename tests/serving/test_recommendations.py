@@ -70,9 +70,12 @@ def test_without_a_release_the_slate_is_empty_and_says_so(serve: Serve, shelf: S
 def test_explained_parts_add_up_to_the_value(client: TestClient) -> None:
     reply = recommend(client, history=[{"item_id": "b1"}], explain=True)
     for item in reply["items"]:
-        assert sum(item["parts"].values()) == pytest.approx(item["value"], abs=1e-5)
+        assert sum(item["parts"].values()) == pytest.approx(item["value"], abs=1e-6)
+        assert list(item["parts"]) == ["behaviour", "image", "text", "popularity", "rules", "base"]
+    assert reply["items"][0]["because"] == ["b1"]
+    assert reply["degraded"] == []
     assert [stage["name"] for stage in reply["trace"]] == [
-        "hydrate", "encode", "retrieve", "filter", "rank", "choose", "expose",
+        "hydrate", "encode", "retrieve", "filter", "rank", "choose", "explain", "expose",
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recsys.catalog import CatalogItem
 from recsys.dataset import Modality
 from recsys.errors import InvalidRequest
-from recsys.release import LoadedRelease
+from recsys.release import IdVectors, LoadedRelease
 from tests.worlds.in_memory import ContentIsPlace, MeanOfHistory, in_memory_release, space
 
 Floats = NDArray[np.float32]
@@ -70,5 +70,6 @@ def release(
         query_encoder=MeanOfHistory(DIM),
         item_encoder=ContentIsPlace(DIM),
         content_encoder=FamilyNames(),
+        id_vectors=IdVectors(np.zeros_like(vectors), ~everywhere),
         spaces=SPACES,
     )

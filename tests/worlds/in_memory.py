@@ -15,7 +15,7 @@ from recsys.features.transitions import Neighbours
 from recsys.index.exact import ExactIndex
 from recsys.manifest import EmbeddingSpace, ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, QueryEncoder
-from recsys.release import LoadedRelease, ServingSchema
+from recsys.release import IdVectors, LoadedRelease, ServingSchema
 from recsys.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -32,6 +32,22 @@ class MeanOfHistory:
         self.n_calls += 1
         return history.mean(axis=0) if len(history) else np.zeros(self.dim, np.float32)
 
+    def encode_many(
+        self,
+        histories: Floats,
+        event_types: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        user_text: Floats | None = None,
+        reads_text: NDArray[np.bool_] | None = None,
+    ) -> Floats:
+        """One after the other."""
+        reads = np.ones(len(histories), np.bool_) if reads_text is None else reads_text
+        queries = [
+            self.encode(history[:length], types[:length], user_text if reads_it else None)
+            for history, types, length, reads_it in zip(histories, event_types, lengths, reads, strict=True)
+        ]
+        return np.array(queries, np.float32)
+
 
 class ContentIsPlace:
     """An item tower: an item lies where its content lies. Counts how often it runs."""
@@ -43,6 +59,30 @@ class ContentIsPlace:
     def encode_new(self, vectors: Mapping[str, Floats], categories: NDArray[np.bool_]) -> Floats:
         self.n_calls += 1
         return np.mean(list(vectors.values()), axis=0, dtype=np.float32) if vectors else np.zeros(self.dim, np.float32)
+
+    def encode_batch(
+        self,
+        id_vectors: Floats,
+        id_mask: NDArray[np.bool_],
+        modalities: Mapping[str, tuple[Floats, NDArray[np.bool_]]],
+        categories: NDArray[np.bool_],
+    ) -> Floats:
+        """One after the other."""
+        placed = []
+        for at in range(len(id_vectors)):
+            known = {name: vectors[at] for name, (vectors, mask) in modalities.items() if mask[at]}
+            if id_mask[at]:
+                known["id"] = id_vectors[at]
+            placed.append(self.encode_new(known, categories[at]))
+        return np.array(placed, np.float32).reshape(len(placed), self.dim)
+
+
+class SumOfParts(ContentIsPlace):
+    """An item tower: the sum of all that is known of an item, its id vector among it; nothing known is nowhere."""
+
+    def encode_new(self, vectors: Mapping[str, Floats], categories: NDArray[np.bool_]) -> Floats:
+        self.n_calls += 1
+        return np.sum([np.zeros(self.dim, np.float32), *vectors.values()], axis=0, dtype=np.float32)
 
 
 def space(modality: str, dim: int) -> EmbeddingSpace:
@@ -80,6 +120,7 @@ def in_memory_release(
     item_encoder: ItemEncoder | None = None,
     content_encoder: ContentEncoder | None = None,
     spaces: Mapping[str, EmbeddingSpace] | None = None,
+    id_vectors: IdVectors | None = None,
 ) -> LoadedRelease:
     """The release of these items and their vectors float32 [N, D]; without a query encoder it has no towers.
 
@@ -121,4 +162,5 @@ def in_memory_release(
         item_encoder=item_encoder,
         content_encoder=content_encoder,
         content_indexes={each.name: ExactIndex(each.vectors, are_checked=True) for each in modalities},
+        id_vectors=id_vectors,
     )

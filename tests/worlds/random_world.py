@@ -18,12 +18,12 @@ from recsys.filtering import FilterConfig
 from recsys.live import CatalogView, updated, view_of
 from recsys.ports import LiveItem, QueryEncoder
 from recsys.recommender import RecommenderConfig
-from recsys.release import LoadedRelease
+from recsys.release import IdVectors, LoadedRelease
 from recsys.reranking import RerankConfig
 from recsys.retrieval import RetrievalConfig
 from recsys.types import HistoryItem, Query
 from tests.worlds.flaky_store import FlakyStore
-from tests.worlds.in_memory import ContentIsPlace, Floats, MeanOfHistory, in_memory_release, neighbours_of, space
+from tests.worlds.in_memory import Floats, MeanOfHistory, SumOfParts, in_memory_release, neighbours_of, space
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DIM = 4
@@ -38,6 +38,16 @@ class FailingTower:
 
     def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
         raise ArtifactError("a tower failed on its input")
+
+    def encode_many(
+        self,
+        histories: Floats,
+        event_types: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        user_text: Floats | None = None,
+        reads_text: NDArray[np.bool_] | None = None,
+    ) -> Floats:
+        return np.array([self.encode(histories[0], event_types[0])] * len(histories), np.float32)
 
 
 class BrokenTower(FailingTower):
@@ -151,8 +161,8 @@ def item_id_of(number: int) -> str:
 
 
 def _release(rng: np.random.Generator, n_items: int, tower: Tower) -> LoadedRelease:
-    vectors, content = unit(rng, n_items), unit(rng, n_items)
-    present = rng.random(n_items) < 0.8
+    ids, content = unit(rng, n_items), unit(rng, n_items)
+    has_id, present = rng.random(n_items) < 0.8, rng.random(n_items) < 0.8
     towers: dict[Tower, QueryEncoder | None] = {
         "works": MeanOfHistory(DIM), "fails": FailingTower(), "not finite": BrokenTower(), "none": None,
     }  # fmt: skip
@@ -162,13 +172,14 @@ def _release(rng: np.random.Generator, n_items: int, tower: Tower) -> LoadedRele
     ]
     return in_memory_release(
         [_item(rng, number) for number in range(n_items)],
-        vectors,
+        ids * has_id[:, None] + content * present[:, None],
         counts=rng.integers(0, 9, n_items),
         neighbours=neighbours_of(following),
         modalities=(Modality("text", space("text", DIM).space_id, content * present[:, None], present),),
         max_history=int(rng.integers(1, 6)),
         query_encoder=towers[tower],
-        item_encoder=None if tower == "none" else ContentIsPlace(DIM),
+        item_encoder=None if tower == "none" else SumOfParts(DIM),
+        id_vectors=None if tower == "none" else IdVectors(ids, has_id),
     )
 
 

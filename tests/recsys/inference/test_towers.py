@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from recsys.errors import ArtifactError, CorruptArtifact
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 
 D, PROFILE, IMAGE, CATEGORIES = 3, 2, 4, 2
+Floats = NDArray[np.float32]
 
 
 def write(path: Path, nodes: list[Any], inputs: dict[str, tuple[Any, Any]], output: str) -> Path:
@@ -116,6 +118,30 @@ def test_a_tower_that_reads_no_profile_is_given_none(tmp_path: Path) -> None:
     tower = OnnxQueryTower(query_tower(tmp_path))
     with_profile = tower.encode(HISTORY, np.array([0, 0]), np.array([5, 7], np.float32))
     assert with_profile.tolist() == tower.encode(HISTORY, np.array([0, 0])).tolist()
+
+
+def test_many_queries_go_through_together_as_they_do_one_by_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    histories = rng.random((4, 3, D)).astype(np.float32)
+    types, lengths = rng.integers(0, 3, (4, 3)), np.array([3, 1, 0, 2])
+    for at, length in enumerate(lengths):
+        histories[at, length:] = 0  # this little tower reads the padding as well
+    profile, reads = np.array([5, 7], np.float32), np.array([True, False, True, False])
+    tower = OnnxQueryTower(query_tower(tmp_path, profiles=True))
+
+    def one(at: int, told: Floats | None) -> Floats:
+        return tower.encode(histories[at, : lengths[at]], types[at, : lengths[at]], told)
+
+    together = tower.encode_many(histories, types, lengths, profile, reads)
+    assert np.allclose(together, [one(at, profile if reads[at] else None) for at in range(4)])
+    assert np.allclose(tower.encode_many(histories, types, lengths, profile), [one(at, profile) for at in range(4)])
+    assert np.allclose(tower.encode_many(histories, types, lengths), [one(at, None) for at in range(4)])
+
+
+def test_many_queries_may_have_no_history(tmp_path: Path) -> None:
+    tower = OnnxQueryTower(query_tower(tmp_path))
+    nothing, no_types = np.empty((2, 0, D), np.float32), np.empty((2, 0), np.int64)
+    assert tower.encode_many(nothing, no_types, np.zeros(2, np.int64)).tolist() == [[0] * D] * 2
 
 
 def test_a_new_item_has_no_id_and_its_absent_content_is_masked(tmp_path: Path) -> None:
