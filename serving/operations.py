@@ -82,7 +82,6 @@ class Operation:
     media_type: str = "application/json"
     reply_type: str = ""
     scope: Needs = field(kw_only=True)
-
     lane: Lane = field(default="answers", kw_only=True)
 
 
