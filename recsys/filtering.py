@@ -169,15 +169,13 @@ def _drop(name: str, mask: Mask, keep: Mask, dropped: dict[str, int] | None) -> 
 
 
 def _not_yet(gate: GateInput, rows: Rows) -> Mask | None:
-    if not gate.catalog.some_start:
-        return None
-    return np.asarray(gate.catalog.available_from_ms[rows] > gate.now_ms)
+    when = gate.catalog.availability
+    return when.from_ms[rows] > gate.now_ms if when.some_start else None
 
 
 def _expired(gate: GateInput, rows: Rows) -> Mask | None:
-    if not gate.catalog.some_end:
-        return None
-    return np.asarray(gate.catalog.available_until_ms[rows] <= gate.now_ms)
+    when = gate.catalog.availability
+    return when.until_ms[rows] <= gate.now_ms if when.some_end else None
 
 
 def _is_in(gate: GateInput, rows: Rows, hashes: NDArray[np.uint64]) -> Mask | None:

@@ -177,7 +177,7 @@ def _newcomers(asked: Asked, quota: int) -> Rows:
     shown = np.flatnonzero(~catalog.hidden[n:])
     if asked.query_vector is None:
         return n + shown[::-1][:quota]
-    return n + shown[np.argsort(-(catalog.live_vectors[shown] @ asked.query_vector), kind="stable")][:quota]
+    return n + shown[np.argsort(-(catalog.newcomers.vectors[shown] @ asked.query_vector), kind="stable")][:quota]
 
 
 def _cold(asked: Asked, quota: int) -> Rows:
