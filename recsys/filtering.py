@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.config import Config
-from recsys.expressions.evaluation import allowed_by, mask_of
+from recsys.expressions.evaluation import allowed_by, mask_of, matches
 from recsys.expressions.parsing import parse
+from recsys.expressions.syntax import And, Expression
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows
 
@@ -135,8 +137,13 @@ def fails_closed(gate: GateInput, config: FilterConfig) -> bool:
 
 def forbidden_by(config: FilterConfig, catalog: CatalogView) -> tuple[tuple[str, Mask], ...]:
     """What nobody may be shown by the configuration's own expressions."""
+    return tuple((name, mask_of(parse(text), catalog)) for name, text in _never(config))
+
+
+def _never(config: FilterConfig) -> list[tuple[str, str]]:
+    """Rules that an expression makes, and the expression: what matches it is not shown."""
     rules = [("out_of_stock", config.out_of_stock), *(("never", text) for text in config.never)]
-    return tuple((name, mask_of(parse(text), catalog)) for name, text in rules if text)
+    return [(name, text) for name, text in rules if text]
 
 
 def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> AllowedRows | None:
@@ -146,12 +153,57 @@ def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> Allowe
         InvalidRequest: the text is no expression; the border has checked it.
     """
     texts = (*config.only, text) if text else config.only
-    if not texts:
-        return None
-    if len(texts) == 1:
-        return allowed_by(parse(texts[0]), catalog)
-    masks = [mask_of(parse(each), catalog) for each in texts]
-    return AllowedRows(np.logical_and.reduce(masks), len(catalog))
+    return allowed_by(_all_of(texts), catalog) if texts else None
+
+
+@lru_cache(maxsize=512)
+def _all_of(texts: tuple[str, ...]) -> Expression:
+    """One expression, so that its mask is kept like that of any other."""
+    parts = [parse(each) for each in texts]
+    return parts[0] if len(parts) == 1 else Expression(And(tuple(each.root for each in parts)))
+
+
+def still_allowed(
+    gate: GateInput,
+    latest: CatalogView,
+    rows: Rows,
+    text: str,
+    config: FilterConfig,
+    dropped: dict[str, int] | None = None,
+) -> Mask:
+    """bool [C]: which of the gate's rows may be shown by what is known of them in a later snapshot. Looks at these
+    alone: no mask is made for it.
+
+    An item that the later snapshot does not know is dropped. `text` is the request's filter: what matched it before
+    must match it still.
+    """
+    rows_now, is_known = _rows_in(latest, gate.catalog, rows)
+    keep = is_known.copy()
+    if dropped is not None and not keep.all():
+        dropped["hidden"] = dropped.get("hidden", 0) + int(np.count_nonzero(~keep))
+    now = replace(gate, catalog=latest, forbidden=(), matching=None)
+    judged = allowed(now, rows_now[is_known], config, dropped)
+    for name, when in _never(config):
+        _drop(name, matches(parse(when), latest, rows_now[is_known]), judged, dropped)
+    for when in config.only:
+        _drop("filter", ~matches(parse(when), latest, rows_now[is_known]), judged, dropped)
+    if text and gate.matching is not None:
+        # Where the filter was lifted because nothing matched it, nothing is asked of these rows.
+        matched = gate.matching.mask[rows[is_known]]
+        _drop("filter", matched & ~matches(parse(text), latest, rows_now[is_known]), judged, dropped)
+    keep[is_known] = judged
+    return keep
+
+
+def _rows_in(latest: CatalogView, earlier: CatalogView, rows: Rows) -> tuple[Rows, Mask]:
+    """The rows int64 [C] of the same items in another snapshot, and whether it knows them."""
+    if latest.lineage is earlier.lineage:
+        return rows, np.ones(len(rows), dtype=np.bool_)
+    found = [latest.row(earlier.item_id(row)) for row in rows.tolist()]
+    return (
+        np.array([-1 if row is None else row for row in found], dtype=np.int64),
+        np.array([row is not None for row in found], dtype=np.bool_),
+    )
 
 
 def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:

@@ -5,7 +5,7 @@ hydrate → encode → retrieve → filter → rank → choose → (explain) →
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +18,16 @@ from recsys.events import Exposure, hash64
 from recsys.explanations import NOT_ASKED, UNEXPLAINED, Explanations, as_one, explain
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
-from recsys.filtering import FilterConfig, GateInput, allowed, fails_closed, forbidden_by, matching_of, unfiltered
+from recsys.filtering import (
+    FilterConfig,
+    GateInput,
+    allowed,
+    fails_closed,
+    forbidden_by,
+    matching_of,
+    still_allowed,
+    unfiltered,
+)
 from recsys.history import Histories, History, NoCache, history_rows, joined
 from recsys.live import CatalogView
 from recsys.ports import PackedState, RankFeatures, RequestStore, UserState
@@ -34,7 +43,8 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 NO_HASHES: Hashes = np.empty(0, np.uint64)
-NOBODY = UserState()
+NOBODY: PackedState = UserState()
+FEW_SHARE = 1 / 16
 Say = Callable[[History, Rows, Sequence[str], CatalogView], list[tuple[str, ...]]]
 
 
@@ -129,39 +139,50 @@ def hydrate(
     `named` are more ids of the request, to be told where the catalogue does not know them.
     """
     with trace.stage("hydrate", 1) as stage:
-        stored: PackedState = NOBODY
         user_is_known = True
-        if query.user_id is not None:
-            try:
-                stored = store.user_state(query.user_id)
-            except StoreUnavailable:
-                user_is_known = False
-                stage.fallback = "without_stored_history"
-        key = (query.user_id, stored.version, query.history, catalog.release.release_id, len(catalog))
-        history = around.histories.of(key, lambda: _history(stored.unpack(), query, catalog))
+        try:
+            stored = NOBODY if query.user_id is None else store.user_state(query.user_id)
+            history, served = _read(stored, query, catalog, config, around)
+        except StoreUnavailable:  # it does not answer, or what it answers is no state
+            user_is_known, stage.fallback = False, "without_stored_history"
+            history, served = _read(NOBODY, query, catalog, config, around)
         named = (*query.exclude_item_ids, *named)
         missing = [*history.missing_ids, *(each for each in named if catalog.row(each) is None)]
         stage.out(history)
         return Known(
             history=history,
             excluded=_sorted_hashes(query.exclude_item_ids),
-            served=_served_lately(stored, to_ms(query.now), config) if config.exclude_served_s else NO_HASHES,
+            served=served,
             profile=catalog.release.profile_of(query.user_id),
             missing_ids=tuple(dict.fromkeys(missing)),
             user_is_known=user_is_known,
         )
 
 
+def _read(
+    stored: PackedState, query: Query, catalog: CatalogView, config: FilterConfig, around: Surroundings
+) -> tuple[History, Hashes]:
+    """The history, and what was served lately. Raises StoreUnavailable where what is stored is no state."""
+    key = (query.user_id, stored.version, query.history, catalog.release.release_id)
+    history = around.histories.of(key, catalog.newcomers.mark, lambda: _history(stored.unpack(), query, catalog))
+    return history, _served_lately(stored, to_ms(query.now), config) if config.exclude_served_s else NO_HASHES
+
+
 def _history(state: UserState, query: Query, catalog: CatalogView) -> History:
-    rows, event_types = history_rows(joined(state.history, query.history), catalog)
+    """Its arrays are its own: those of a state are views of all that the store holds of the user."""
+    interactions = joined(state.history, query.history)
+    rows, event_types = history_rows(interactions, catalog)
     in_session = _sorted_hashes(tuple(item.item_id for item in query.history))
+    is_of_release = len(rows) == len(interactions) and not (rows >= catalog.release.n_items).any()
     return History(
         rows,
         event_types,
-        np.union1d(state.seen, in_session) if len(in_session) else state.seen,
-        state.blocked,
+        np.union1d(state.seen, in_session) if len(in_session) else state.seen.copy(),
+        state.blocked.copy(),
         catalog.release.neighbours,
         tuple(item.item_id for item in query.history if catalog.row(item.item_id) is None),
+        newcomers_mark=None if is_of_release else catalog.newcomers.mark,
+        n_session=len(query.history),
     )
 
 
@@ -304,17 +325,33 @@ def filter_candidates(
 
 def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
     """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
-    n, n_now = gate.catalog.release.n_items, len(gate.catalog)
-    found = np.empty(0, np.int64)
-    for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
-        rest = order if gate.matching is None else order[gate.matching.mask[order]]
-        for start in range(0, len(rest), block):
+    found = NO_ROWS
+    if fails_closed(gate, config):
+        return found
+    for order in _most_popular_first(gate):
+        for start in range(0, len(order), block):
             if len(found) >= n_missing:
                 return found[:n_missing]
-            rows = rest[start : start + block]
+            rows = order[start : start + block]
             rows = rows[~np.isin(rows, tried)]
             found = np.concatenate([found, rows[allowed(gate, rows, config)]])
     return found[:n_missing]
+
+
+def _most_popular_first(gate: GateInput) -> Iterator[Rows]:
+    """The rows that match the filter: those of the release by falling popularity, then newcomers, the latest first."""
+    release, n_now, matching = gate.catalog.release, len(gate.catalog), gate.matching
+    n = release.n_items
+    if matching is None:
+        yield release.popular_rows
+        yield np.arange(n_now - 1, n - 1, -1, dtype=np.int64)
+    elif matching.n_allowed < FEW_SHARE * n_now:  # putting them in order costs less than passing over all
+        of_release, newcomers = np.split(matching.rows, [np.searchsorted(matching.rows, n)])
+        yield of_release[np.argsort(-release.log_popularity[of_release], kind="stable")]
+        yield newcomers[::-1]
+    else:
+        yield release.popular_rows[matching.mask[release.popular_rows]]
+        yield n_now - 1 - np.flatnonzero(matching.mask[n:][::-1])
 
 
 def rank(
@@ -414,7 +451,7 @@ def expose(
     """
     catalog = gate.catalog
     with trace.stage("expose", len(chosen)) as stage:
-        chosen = _still_allowed(chosen, gate, config.filter, around.latest(), trace)
+        chosen = _still_allowed(chosen, query, gate, config.filter, around.latest(), trace)
         items = _slate_items(query, known, chosen, catalog, say, explained)
         if config.log_exposures:
             try:
@@ -436,13 +473,12 @@ def expose(
 
 
 def _still_allowed(
-    chosen: Candidates, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
+    chosen: Candidates, query: Query, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
 ) -> Candidates:
     """The last gate: what was hidden, deleted or ended while this request ran does not leave."""
-    if latest is None or latest is gate.catalog or latest.release is not gate.catalog.release:
+    if latest is None or latest is gate.catalog:
         return chosen
-    now = replace(gate, catalog=latest, forbidden=forbidden_by(config, latest), matching=None)
-    return chosen.take(allowed(now, chosen.item_rows, config, trace.dropped))
+    return chosen.take(still_allowed(gate, latest, chosen.item_rows, query.filter, config, trace.dropped))
 
 
 def _slate_items(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,7 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
         return Nearest()
     index, kept = asked.catalog.index, asked.history.nearest
     # The same vector in the same index has the same neighbours; a change of what is shown makes another index.
-    if asked.matching is None and kept is not None and kept.index is index and kept.k == k:
+    if asked.matching is None and kept is not None and kept.index() is index and kept.k == k:
         return Nearest(kept.rows, kept.similarity)
     if not guard.works():
         return Nearest(failed="index_broken")
@@ -129,7 +130,7 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
     guard.note(True)
     if asked.matching is None:
         guard.answered(asked.catalog, asked.query_vector, rows[0])
-        asked.history.nearest = KeptNearest(index, k, rows[0], similarity[0])
+        asked.history.nearest = KeptNearest(ref(index), k, rows[0], similarity[0])
     return Nearest(rows[0], similarity[0])
 
 
