@@ -34,8 +34,9 @@ class FilterConfig(Config):
     """What the rules do. Expressions are written in the filter language of the API.
 
     Attributes:
-        exclude_seen: never show what the user already interacted with.
-        exclude_served_s: never show what was served to the user in the last so many seconds; 0 switches it off, and
+        exclude_seen: never recommend what the user already interacted with. Who searches, or asks for given items or
+            for those like one, finds it again.
+        exclude_served_s: the same of what was served to the user in the last so many seconds; 0 switches it off, and
             spares a write a request.
         out_of_stock: items that match this are not shown; "" = all are in stock.
         never: items that match any of these are not shown, whoever asks (`tags has "nsfw"`).
@@ -88,6 +89,11 @@ class GateInput:
     paged: NDArray[np.uint32] = field(default_factory=_none32)
     forbidden: tuple[tuple[str, Mask], ...] = ()
     matching: AllowedRows | None = None
+
+    @property
+    def n_matching(self) -> int:
+        """Rows that the filter lets pass: no search finds more."""
+        return len(self.catalog) if self.matching is None else self.matching.n_allowed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.budget import UNLIMITED, Budget
 from recsys.explanations import explain
-from recsys.filtering import FilterConfig, allowed
+from recsys.filtering import FilterConfig, allowed, fails_closed
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.recommender import (
@@ -23,6 +23,7 @@ from recsys.recommender import (
     compared,
     encode,
     expose,
+    found_again,
     gate_of,
     hydrate,
     rank,
@@ -47,7 +48,7 @@ def rank_items(
 ) -> Slate:
     """These items, best first, each once. Those that may not be shown are left out, seen ones are not; what the
     catalogue does not know is named in `missing_ids`."""
-    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    config = found_again(config)
     trace = Trace()
     known = hydrate(query, catalog, store, config.filter, around, trace, named=item_ids)
     query_vector = encode(known, catalog, budget, trace)
@@ -66,7 +67,7 @@ def rank_items(
 
 def list_items(
     rows: Rows,
-    values: Floats,
+    values: Floats | None,
     source: SourceName,
     query: Query,
     catalog: CatalogView,
@@ -74,22 +75,24 @@ def list_items(
     config: RecommenderConfig,
     around: Surroundings = ALONE,
 ) -> Slate:
-    """The first of these rows int64 [F] that may be shown, in their order, with their values float32 [F]."""
+    """The first of these rows int64 [F] that may be shown, in their order, with their values float32 [F]; None = by
+    popularity, log(1 + interactions)."""
     config = config.model_copy(update={"filter": _for_a_list(config.filter, query)})
     trace = Trace()
     known = hydrate(query, catalog, store, config.filter, around, trace)
     gate = gate_of(query, known, catalog, config.filter)
     with trace.stage("filter", len(rows)) as stage:
         kept = np.empty(0, np.int64)
-        for start in range(0, len(rows), BLOCK):
+        for start in range(0, 0 if fails_closed(gate, config.filter) else len(rows), BLOCK):
             if len(kept) >= query.limit:
                 break
             places = np.arange(start, min(start + BLOCK, len(rows)))
             kept = np.concatenate([kept, places[allowed(gate, rows[places], config.filter, trace.dropped)]])
-        kept = kept[: query.limit]
-        stage.out(kept)
-    sources = np.full(len(kept), bit_of(source), np.int64)
-    chosen = Candidates(rows[kept], np.zeros(len(kept), np.float32), sources, values[kept])
+        rows = rows[kept[: query.limit]]
+        values = catalog.log_popularity[rows] if values is None else values[kept[: query.limit]]
+        stage.out(rows)
+    sources = np.full(len(rows), bit_of(source), np.int64)
+    chosen = Candidates(rows, np.zeros(len(rows), np.float32), sources, values)
     return expose(query, known, chosen, gate, store, config, around, trace)
 
 

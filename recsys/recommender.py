@@ -62,6 +62,12 @@ class RecommenderConfig(Config):
     log_exposures: bool = True
 
 
+def found_again(config: RecommenderConfig) -> RecommenderConfig:
+    """For who looks for something: what was seen, or served a moment ago, is among the answers."""
+    of_filter = config.filter.model_copy(update={"exclude_seen": False, "exclude_served_s": 0.0})
+    return config.model_copy(update={"filter": of_filter})
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a request leans on beside the catalogue and the store; the default leans on nothing.
@@ -386,10 +392,10 @@ def _learned(
     budget: Budget,
 ) -> tuple[Floats | None, str]:
     """The ranker's value, or None and why: the blend then ranks."""
-    if not around.ranker_guard.works():
-        return None, "ranker_broken"
     if not budget.affords("rank"):
         return None, "no_time"
+    if not around.ranker_guard.works():
+        return None, "ranker_broken"
     try:
         value = learned_value(features, query_vector, catalog, config)
     except ArtifactError:
