@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.events import Exposure
 from recsys.explanations import Explanations, as_one
-from recsys.filtering import FilterConfig, GateInput, allowed, forbidden_by
+from recsys.filtering import FilterConfig, GateInput, still_allowed
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.retrieval import source_of
@@ -22,14 +21,13 @@ Say = Callable[[History, Rows, Sequence[str], CatalogView], list[tuple[str, ...]
 """(history, item rows int64 [C], their sources, catalogue) → why each is there."""
 
 
-def still_allowed(
-    chosen: Candidates, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
+def still_shown(
+    chosen: Candidates, query: Query, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
 ) -> Candidates:
     """The last gate: what was hidden, deleted or ended while this request ran does not leave."""
-    if latest is None or latest is gate.catalog or latest.release is not gate.catalog.release:
+    if latest is None or latest is gate.catalog:
         return chosen
-    now = replace(gate, catalog=latest, forbidden=forbidden_by(config, latest), matching=None)
-    return chosen.take(allowed(now, chosen.item_rows, config, trace.dropped))
+    return chosen.take(still_allowed(gate, latest, chosen.item_rows, query.filter, config, trace.dropped))
 
 
 def slate_items(

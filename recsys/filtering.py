@@ -7,8 +7,9 @@ that it did.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.config import Config
-from recsys.expressions.evaluation import allowed_by, mask_of
+from recsys.expressions.evaluation import allowed_by, mask_of, matches
 from recsys.expressions.parsing import parse
+from recsys.expressions.syntax import And, Expression
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows
 from recsys.types import Query
@@ -27,6 +29,7 @@ UserRule = Literal["blocked", "seen"]
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 NOTHING_MATCHES = "nothing_matches_the_filter"
+FEW_SHARE = 1 / 16
 OUT_OF_STOCK = "attributes.in_stock = false or attributes.stock <= 0"
 
 
@@ -34,8 +37,9 @@ class FilterConfig(Config):
     """What the rules do. Expressions are written in the filter language of the API.
 
     Attributes:
-        exclude_seen: never show what the user already interacted with.
-        exclude_served_s: never show what was served to the user in the last so many seconds; 0 switches it off, and
+        exclude_seen: never recommend what the user already interacted with. Who searches, or asks for given items or
+            for those like one, finds it again.
+        exclude_served_s: the same of what was served to the user in the last so many seconds; 0 switches it off, and
             spares a write a request.
         out_of_stock: items that match this are not shown; "" = all are in stock.
         never: items that match any of these are not shown, whoever asks (`tags has "nsfw"`).
@@ -89,6 +93,11 @@ class GateInput:
     forbidden: tuple[tuple[str, Mask], ...] = ()
     matching: AllowedRows | None = None
 
+    @property
+    def n_matching(self) -> int:
+        """Rows that the filter lets pass: no search finds more."""
+        return len(self.catalog) if self.matching is None else self.matching.n_allowed
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -137,8 +146,13 @@ def fails_closed(gate: GateInput, config: FilterConfig) -> bool:
 
 def forbidden_by(config: FilterConfig, catalog: CatalogView) -> tuple[tuple[str, Mask], ...]:
     """What nobody may be shown by the configuration's own expressions."""
+    return tuple((name, mask_of(parse(text), catalog)) for name, text in _never(config))
+
+
+def _never(config: FilterConfig) -> list[tuple[str, str]]:
+    """Rules that an expression makes, and the expression: what matches it is not shown."""
     rules = [("out_of_stock", config.out_of_stock), *(("never", text) for text in config.never)]
-    return tuple((name, mask_of(parse(text), catalog)) for name, text in rules if text)
+    return [(name, text) for name, text in rules if text]
 
 
 def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> AllowedRows | None:
@@ -148,12 +162,57 @@ def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> Allowe
         InvalidRequest: the text is no expression; the border has checked it.
     """
     texts = (*config.only, text) if text else config.only
-    if not texts:
-        return None
-    if len(texts) == 1:
-        return allowed_by(parse(texts[0]), catalog)
-    masks = [mask_of(parse(each), catalog) for each in texts]
-    return AllowedRows(np.logical_and.reduce(masks), len(catalog))
+    return allowed_by(_all_of(texts), catalog) if texts else None
+
+
+@lru_cache(maxsize=512)
+def _all_of(texts: tuple[str, ...]) -> Expression:
+    """One expression, so that its mask is kept like that of any other."""
+    parts = [parse(each) for each in texts]
+    return parts[0] if len(parts) == 1 else Expression(And(tuple(each.root for each in parts)))
+
+
+def still_allowed(
+    gate: GateInput,
+    latest: CatalogView,
+    rows: Rows,
+    text: str,
+    config: FilterConfig,
+    dropped: dict[str, int] | None = None,
+) -> Mask:
+    """bool [C]: which of the gate's rows may be shown by what is known of them in a later snapshot. Looks at these
+    alone: no mask is made for it.
+
+    An item that the later snapshot does not know is dropped. `text` is the request's filter: what matched it before
+    must match it still.
+    """
+    rows_now, is_known = _rows_in(latest, gate.catalog, rows)
+    keep = is_known.copy()
+    if dropped is not None and not keep.all():
+        dropped["hidden"] = dropped.get("hidden", 0) + int(np.count_nonzero(~keep))
+    now = replace(gate, catalog=latest, forbidden=(), matching=None)
+    judged = allowed(now, rows_now[is_known], config, dropped)
+    for name, when in _never(config):
+        _drop(name, matches(parse(when), latest, rows_now[is_known]), judged, dropped)
+    for when in config.only:
+        _drop("filter", ~matches(parse(when), latest, rows_now[is_known]), judged, dropped)
+    if text and gate.matching is not None:
+        # Where the filter was lifted because nothing matched it, nothing is asked of these rows.
+        matched = gate.matching.mask[rows[is_known]]
+        _drop("filter", matched & ~matches(parse(text), latest, rows_now[is_known]), judged, dropped)
+    keep[is_known] = judged
+    return keep
+
+
+def _rows_in(latest: CatalogView, earlier: CatalogView, rows: Rows) -> tuple[Rows, Mask]:
+    """The rows int64 [C] of the same items in another snapshot, and whether it knows them."""
+    if latest.lineage is earlier.lineage:
+        return rows, np.ones(len(rows), dtype=np.bool_)
+    found = [latest.row(earlier.item_id(row)) for row in rows.tolist()]
+    return (
+        np.array([-1 if row is None else row for row in found], dtype=np.int64),
+        np.array([row is not None for row in found], dtype=np.bool_),
+    )
 
 
 def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:
@@ -163,17 +222,33 @@ def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:
 
 def top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
     """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
-    n, n_now = gate.catalog.release.n_items, len(gate.catalog)
     found = np.empty(0, np.int64)
-    for order in (gate.catalog.release.popular_rows, np.arange(n_now - 1, n - 1, -1, dtype=np.int64)):
-        rest = order if gate.matching is None else order[gate.matching.mask[order]]
-        for start in range(0, len(rest), block):
+    if fails_closed(gate, config):
+        return found
+    for order in _most_popular_first(gate):
+        for start in range(0, len(order), block):
             if len(found) >= n_missing:
                 return found[:n_missing]
-            rows = rest[start : start + block]
+            rows = order[start : start + block]
             rows = rows[~np.isin(rows, tried)]
             found = np.concatenate([found, rows[allowed(gate, rows, config)]])
     return found[:n_missing]
+
+
+def _most_popular_first(gate: GateInput) -> Iterator[Rows]:
+    """The rows that match the filter: those of the release by falling popularity, then newcomers, the latest first."""
+    release, n_now, matching = gate.catalog.release, len(gate.catalog), gate.matching
+    n = release.n_items
+    if matching is None:
+        yield release.popular_rows
+        yield np.arange(n_now - 1, n - 1, -1, dtype=np.int64)
+    elif matching.n_allowed < FEW_SHARE * n_now:  # putting them in order costs less than passing over all
+        of_release, newcomers = np.split(matching.rows, [np.searchsorted(matching.rows, n)])
+        yield of_release[np.argsort(-release.log_popularity[of_release], kind="stable")]
+        yield newcomers[::-1]
+    else:
+        yield release.popular_rows[matching.mask[release.popular_rows]]
+        yield n_now - 1 - np.flatnonzero(matching.mask[n:][::-1])
 
 
 def lets_go(query: Query, gate: GateInput) -> bool:
@@ -195,15 +270,13 @@ def _drop(name: str, mask: Mask, keep: Mask, dropped: dict[str, int] | None) -> 
 
 
 def _not_yet(gate: GateInput, rows: Rows) -> Mask | None:
-    if not gate.catalog.some_start:
-        return None
-    return np.asarray(gate.catalog.available_from_ms[rows] > gate.now_ms)
+    when = gate.catalog.availability
+    return when.from_ms[rows] > gate.now_ms if when.some_start else None
 
 
 def _expired(gate: GateInput, rows: Rows) -> Mask | None:
-    if not gate.catalog.some_end:
-        return None
-    return np.asarray(gate.catalog.available_until_ms[rows] <= gate.now_ms)
+    when = gate.catalog.availability
+    return when.until_ms[rows] <= gate.now_ms if when.some_end else None
 
 
 def _is_in(gate: GateInput, rows: Rows, hashes: NDArray[np.uint64]) -> Mask | None:

@@ -10,30 +10,38 @@ from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import Protocol
+from weakref import ReferenceType, ref
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.events import hash64
 from recsys.features.category_lists import CategoryLists
 from recsys.features.transitions import Neighbours, Votes
 from recsys.live import CatalogView
-from recsys.ports import ItemIndex
+from recsys.ports import ItemIndex, PackedState, UserState
 from recsys.types import HistoryItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
+NO_HASHES: Hashes = np.empty(0, np.uint64)
 LOOKED_BACK = 20  # latest interactions that tell which categories somebody is looking at
 NEAREST_KEPT = 400  # neighbours that are kept, about
 BYTES_OF_OBJECTS = 1500
 """About what the Python objects of one kept history weigh beside its arrays."""
+BYTES_OF_A_SESSION_ITEM = 300
+"""The same of each interaction that came with the request: it stands in the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptNearest:
-    """What an index answered to the history's query vector: rows int64 [k] and similarities float32 [k]."""
+    """What an index answered to the history's query vector: rows int64 [k] and similarities float32 [k].
 
-    index: ItemIndex
+    `index` is a weak reference: what is kept of users must not keep earlier snapshots of the catalogue.
+    """
+
+    index: ReferenceType[ItemIndex]
     k: int
     rows: Rows
     similarity: Floats
@@ -47,6 +55,8 @@ class History:
         event_types: int64 [T], their codes.
         seen, blocked: uint64, sorted `hash64` of item ids.
         missing_ids: ids of the session that the catalogue does not know.
+        newcomers_mark: the `Newcomers.mark` that the rows hold for; None where each interaction was with an item of the
+            release, so that they hold for all its snapshots.
         query_vector: float32 [D] once the query tower ran; None before.
         nearest: its neighbours as an index last gave them without a filter; None before.
     """
@@ -59,13 +69,23 @@ class History:
         blocked: Hashes,
         neighbours: Neighbours,
         missing_ids: tuple[str, ...] = (),
+        newcomers_mark: object = None,
+        n_session: int = 0,
     ) -> None:
+        """
+        Args:
+            neighbours: of the release; it is asked only while somebody holds that release.
+            n_session: interactions that came with the request.
+        """
         self.rows, self.event_types = rows, event_types
         self.seen, self.blocked = seen, blocked
         self.missing_ids = missing_ids
         self.query_vector: Floats | None = None
         self.nearest: KeptNearest | None = None
-        self._neighbours = neighbours
+        self.newcomers_mark = newcomers_mark
+        self._n_session = n_session
+        self._neighbours = ref(neighbours)  # what is kept of users must not keep a release that is gone
+        self._votes_at_most = int(neighbours.rows.shape[1]) * min(len(rows), neighbours.history_window)
         self._favourites: list[int] | None = None
 
     def __len__(self) -> int:
@@ -74,7 +94,10 @@ class History:
     @cached_property
     def votes(self) -> Votes:
         """The items that follow or go with the latest interactions."""
-        return self._neighbours.votes(self.rows)
+        neighbours = self._neighbours()
+        if neighbours is None:
+            raise ReferenceError("the release of this history is gone: hold its catalogue while you ask")
+        return neighbours.votes(self.rows)
 
     def favourite_categories(self, lists: CategoryLists, k: int) -> list[int]:
         """The codes of the `k` categories that its latest items have most; worked out once."""
@@ -85,29 +108,31 @@ class History:
     @property
     def size_bytes(self) -> int:
         """About what keeping it costs, with all that may be worked out later."""
-        n_votes = min(len(self.rows), self._neighbours.history_window) * int(self._neighbours.rows.shape[1])
         n_marks = len(self.seen) + len(self.blocked)
-        return BYTES_OF_OBJECTS + 12 * NEAREST_KEPT + 16 * len(self.rows) + 8 * n_marks + 20 * n_votes
+        n_nearest = NEAREST_KEPT + n_marks  # as many more are asked for as the user has seen
+        objects = BYTES_OF_OBJECTS + BYTES_OF_A_SESSION_ITEM * self._n_session
+        return objects + 12 * n_nearest + 16 * len(self.rows) + 8 * n_marks + 20 * self._votes_at_most
 
 
 @dataclass(frozen=True, slots=True)
 class NoCache:
     """Keeps nothing."""
 
-    def of(self, key: Hashable, make: Callable[[], History]) -> History:
+    def of(self, key: Hashable, newcomers_mark: object, make: Callable[[], History]) -> History:
         return make()
 
 
 class Histories(Protocol):
     """Where histories are kept between requests; see `HistoryCache` and `NoCache`."""
 
-    def of(self, key: Hashable, make: Callable[[], History]) -> History: ...
+    def of(self, key: Hashable, newcomers_mark: object, make: Callable[[], History]) -> History: ...
 
 
 class HistoryCache:
     """The least recently used histories leave when all of them weigh more than `max_bytes`. Safe from several threads.
 
-    The key holds the version of the user's state and the release, so that a hit is never old.
+    The key holds the version of the user's state, the session and the release; a history in which newcomers stand, or
+    items that nobody knows yet, holds only as long as the newcomers are the same. So a hit is never old.
     """
 
     def __init__(self, max_bytes: int, on_look_up: Callable[[bool], None] = lambda is_hit: None) -> None:
@@ -125,12 +150,14 @@ class HistoryCache:
     def size_bytes(self) -> int:
         return self._bytes
 
-    def of(self, key: Hashable, make: Callable[[], History]) -> History:
-        """The history kept under `key`, else `make()`'s, kept from now on."""
+    def of(self, key: Hashable, newcomers_mark: object, make: Callable[[], History]) -> History:
+        """The history kept under `key`, if it holds for these newcomers, else `make()`'s, kept from now on."""
         with self._lock:
             found = self._kept.pop(key, None)
             if found is not None:
                 self._kept[key] = found  # a dict keeps the order of insertion: it is now the youngest
+                if found.newcomers_mark is not None and found.newcomers_mark is not newcomers_mark:
+                    found = None
         self._on_look_up(found is not None)
         return found if found is not None else self._keep(key, make())
 
@@ -181,3 +208,32 @@ def history_rows(history: Sequence[HistoryItem], catalog: CatalogView) -> tuple[
             rows.append(row)
             codes.append(catalog.release.event_type_code(item.event_type))
     return np.asarray(rows, dtype=np.int64), np.asarray(codes, dtype=np.int64)
+
+
+def history_of(state: UserState, session: Sequence[HistoryItem], catalog: CatalogView) -> History:
+    """What a user did, stored and in this session. Its arrays are its own: those of a state are views of all that the
+    store holds of the user."""
+    interactions = joined(state.history, session)
+    rows, event_types = history_rows(interactions, catalog)
+    in_session = sorted_hashes([item.item_id for item in session])
+    is_of_release = len(rows) == len(interactions) and not (rows >= catalog.release.n_items).any()
+    return History(
+        rows,
+        event_types,
+        np.union1d(state.seen, in_session) if len(in_session) else state.seen.copy(),
+        state.blocked.copy(),
+        catalog.release.neighbours,
+        tuple(item.item_id for item in session if catalog.row(item.item_id) is None),
+        newcomers_mark=None if is_of_release else catalog.newcomers.mark,
+        n_session=len(session),
+    )
+
+
+def served_since(stored: PackedState, since_ms: float) -> Hashes:
+    """uint64, sorted: what the user was served at that time (UTC milliseconds) or later."""
+    return np.unique(stored.served[stored.served_at_ms >= since_ms])
+
+
+def sorted_hashes(item_ids: Sequence[str]) -> Hashes:
+    """uint64, sorted, of some ids."""
+    return np.unique(np.array([hash64(each) for each in item_ids], dtype=np.uint64)) if item_ids else NO_HASHES

@@ -22,6 +22,7 @@ from recsys.recommender import (
     Surroundings,
     encode,
     expose,
+    found_again,
     gate_of,
     hydrate,
     rank,
@@ -46,7 +47,7 @@ def rank_items(
 ) -> Slate:
     """These items, best first, each once. Those that may not be shown are left out, seen ones are not; what the
     catalogue does not know is named in `missing_ids`."""
-    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    config = found_again(config)
     trace = Trace()
     known = hydrate(query, catalog, store, config.filter, around, trace, named=item_ids)
     query_vector = encode(known, catalog, budget, trace)
@@ -69,7 +70,7 @@ def rank_items(
 
 def list_items(
     rows: Rows,
-    values: Floats,
+    values: Floats | None,
     source: SourceName,
     query: Query,
     catalog: CatalogView,
@@ -77,7 +78,8 @@ def list_items(
     config: RecommenderConfig,
     around: Surroundings = ALONE,
 ) -> Slate:
-    """The first of these rows int64 [F] that may be shown, in their order, with their values float32 [F]."""
+    """The first of these rows int64 [F] that may be shown, in their order, with their values float32 [F]; None = by
+    popularity, log(1 + interactions)."""
     config = config.model_copy(update={"filter": _for_a_list(config.filter, query)})
     trace = Trace()
     known = hydrate(query, catalog, store, config.filter, around, trace)
@@ -87,9 +89,11 @@ def list_items(
         if not len(kept) and lets_go(query, gate):
             kept = _first_allowed(rows, query.limit, unfiltered(gate, config.filter), config.filter)
             stage.fallback = NOTHING_MATCHES if len(kept) else ""
-        stage.out(kept)
-    sources = np.full(len(kept), bit_of(source), np.int64)
-    chosen = Candidates(rows[kept], np.zeros(len(kept), np.float32), sources, values[kept])
+        rows = rows[kept]
+        values = catalog.log_popularity[rows] if values is None else values[kept]
+        stage.out(rows)
+    sources = np.full(len(rows), bit_of(source), np.int64)
+    chosen = Candidates(rows, np.zeros(len(rows), np.float32), sources, values)
     return expose(query, known, chosen, gate, store, config, around, trace)
 
 

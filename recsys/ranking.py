@@ -54,7 +54,7 @@ class RankConfig(Config):
 def rank_features(history: History, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
     """The features of each candidate, arrays float32 [C]; an item that came after the release follows nothing yet."""
     rows = candidates.item_rows
-    is_new = (rows >= catalog.release.n_items).astype(np.float32) if catalog.live_ids else None
+    is_new = (rows >= catalog.release.n_items).astype(np.float32) if len(catalog.newcomers) else None
     return RankFeatures(candidates.similarity, history.votes.score(rows), catalog.log_popularity[rows], is_new)
 
 
@@ -82,10 +82,10 @@ def learned_or_why(
     budget: Budget,
 ) -> tuple[Floats | None, str]:
     """The ranker's value, or None and why: the blend then ranks."""
-    if not guard.works():
-        return None, "ranker_broken"
     if not budget.affords("rank"):
         return None, "no_time"
+    if not guard.works():
+        return None, "ranker_broken"
     try:
         value = learned_value(features, query_vector, catalog, config)
     except ArtifactError:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
-from recsys.events import hash64
 from recsys.explanations import NOT_ASKED, Explanations, explain
-from recsys.exposing import Say, exposure_of, slate_items, still_allowed
+from recsys.exposing import Say, exposure_of, slate_items, still_shown
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
 from recsys.filtering import (
@@ -32,7 +31,7 @@ from recsys.filtering import (
     unfiltered,
 )
 from recsys.guard import AlwaysOn
-from recsys.history import Histories, History, NoCache, history_rows, joined
+from recsys.history import NO_HASHES, Histories, History, NoCache, history_of, served_since, sorted_hashes
 from recsys.live import CatalogView
 from recsys.ports import PackedState, RequestStore, UserState
 from recsys.ranking import RankConfig, learned_or_why, rank_features, reasons_of
@@ -46,8 +45,7 @@ from recsys.types import Candidates, Query, Slate
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
-NO_HASHES: Hashes = np.empty(0, np.uint64)
-NOBODY = UserState()
+NOBODY: PackedState = UserState()
 
 
 class RecommenderConfig(Config):
@@ -62,6 +60,12 @@ class RecommenderConfig(Config):
     rank: RankConfig = RankConfig()
     rerank: RerankConfig = RerankConfig()
     log_exposures: bool = True
+
+
+def found_again(config: RecommenderConfig) -> RecommenderConfig:
+    """For who looks for something: what was seen, or served a moment ago, is among the answers."""
+    of_filter = config.filter.model_copy(update={"exclude_seen": False, "exclude_served_s": 0.0})
+    return config.model_copy(update={"filter": of_filter})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,48 +145,36 @@ def hydrate(
     `named` are more ids of the request, to be told where the catalogue does not know them.
     """
     with trace.stage("hydrate", 1) as stage:
-        stored: PackedState = NOBODY
         user_is_known = True
-        if query.user_id is not None:
-            try:
-                stored = store.user_state(query.user_id)
-            except StoreUnavailable:
-                user_is_known = False
-                stage.fallback = "without_stored_history"
-        key = (query.user_id, stored.version, query.history, catalog.release.release_id, len(catalog))
-        history = around.histories.of(key, lambda: _history(stored.unpack(), query, catalog))
+        try:
+            stored = NOBODY if query.user_id is None else store.user_state(query.user_id)
+            history, served = _read(stored, query, catalog, config, around)
+        except StoreUnavailable:  # it does not answer, or what it answers is no state
+            user_is_known, stage.fallback = False, "without_stored_history"
+            history, served = _read(NOBODY, query, catalog, config, around)
         named = (*query.exclude_item_ids, *named)
         missing = [*history.missing_ids, *(each for each in named if catalog.row(each) is None)]
         stage.out(history)
         return Known(
             history=history,
-            excluded=_sorted_hashes(query.exclude_item_ids),
-            served=_served_lately(stored, to_ms(query.now), config) if config.exclude_served_s else NO_HASHES,
+            excluded=sorted_hashes(query.exclude_item_ids),
+            served=served,
             profile=catalog.release.profile_of(query.user_id),
             missing_ids=tuple(dict.fromkeys(missing)),
             user_is_known=user_is_known,
         )
 
 
-def _history(state: UserState, query: Query, catalog: CatalogView) -> History:
-    rows, event_types = history_rows(joined(state.history, query.history), catalog)
-    in_session = _sorted_hashes(tuple(item.item_id for item in query.history))
-    return History(
-        rows,
-        event_types,
-        np.union1d(state.seen, in_session) if len(in_session) else state.seen,
-        state.blocked,
-        catalog.release.neighbours,
-        tuple(item.item_id for item in query.history if catalog.row(item.item_id) is None),
+def _read(
+    stored: PackedState, query: Query, catalog: CatalogView, config: FilterConfig, around: Surroundings
+) -> tuple[History, Hashes]:
+    """The history, and what was served lately. Raises StoreUnavailable where what is stored is no state."""
+    key = (query.user_id, stored.version, query.history, catalog.release.release_id)
+    history = around.histories.of(
+        key, catalog.newcomers.mark, lambda: history_of(stored.unpack(), query.history, catalog)
     )
-
-
-def _served_lately(stored: PackedState, now_ms: int, config: FilterConfig) -> Hashes:
-    return np.unique(stored.served[stored.served_at_ms >= now_ms - 1e3 * config.exclude_served_s])
-
-
-def _sorted_hashes(item_ids: tuple[str, ...]) -> Hashes:
-    return np.unique(np.array([hash64(each) for each in item_ids], dtype=np.uint64)) if item_ids else NO_HASHES
+    since_ms = to_ms(query.now) - 1e3 * config.exclude_served_s
+    return history, served_since(stored, since_ms) if config.exclude_served_s else NO_HASHES
 
 
 def encode(known: Known, catalog: CatalogView, budget: Budget, trace: Trace) -> Floats | None:
@@ -370,7 +362,7 @@ def expose(
     """
     catalog = gate.catalog
     with trace.stage("expose", len(chosen)) as stage:
-        chosen = still_allowed(chosen, gate, config.filter, around.latest(), trace)
+        chosen = still_shown(chosen, query, gate, config.filter, around.latest(), trace)
         items = slate_items(query, known.history, chosen, catalog, say, explained)
         if config.log_exposures:
             try:

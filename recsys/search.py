@@ -22,13 +22,14 @@ from recsys.errors import InvalidRequest
 from recsys.expressions.evaluation import mask_of
 from recsys.expressions.parsing import parse
 from recsys.filtering import NOTHING_MATCHES, GateInput, allowed, lets_go, unfiltered
+from recsys.guard import AlwaysOn
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.rank_items import list_items
-from recsys.recommender import ALONE, RecommenderConfig, Surroundings, encode, expose, gate_of, hydrate
+from recsys.recommender import ALONE, RecommenderConfig, Surroundings, encode, expose, found_again, gate_of, hydrate
 from recsys.release import LoadedRelease
-from recsys.retrieval import Found, merge
+from recsys.retrieval import Found, Nearest, SourceName, merge, searched
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
@@ -71,12 +72,12 @@ def search(
     Raises:
         InvalidRequest: nothing is asked for that this release can compare.
     """
-    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    config, wanted = found_again(config), in_proportion(wanted)
     trace = Trace()
     known = hydrate(query, catalog, store, config.filter, around, trace)
     query_vector = encode(known, catalog, budget, trace) if wanted.personalise and len(known.history) else None
     gate = gate_of(query, known, catalog, config.filter)
-    kept_candidates = find(wanted, query, gate, config, trace)
+    kept_candidates = find(wanted, query, gate, config, around, trace)
     ranked_candidates = rank(wanted, query_vector, kept_candidates, catalog, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
 
@@ -86,51 +87,60 @@ def search(
     return expose(query, known, chosen, gate, store, config, around, trace, say)
 
 
-def find(wanted: Wanted, query: Query, gate: GateInput, config: RecommenderConfig, trace: Trace) -> Candidates:
+def find(
+    wanted: Wanted, query: Query, gate: GateInput, config: RecommenderConfig, around: Surroundings, trace: Trace
+) -> Candidates:
     """Candidates that the rules let pass; where nothing matches the request's filter, and it is not strict, those that
     pass without it."""
-    kept_candidates = _found(wanted, query, gate, config, trace)
+    kept_candidates = _found(wanted, query, gate, config, around, trace)
     if len(kept_candidates) or not lets_go(query, gate):
         return kept_candidates
-    del trace.stages[-2:]
-    return _found(wanted, query, unfiltered(gate, config.filter), config, trace, NOTHING_MATCHES)
+    trace.forget(2)
+    return _found(wanted, query, unfiltered(gate, config.filter), config, around, trace, NOTHING_MATCHES)
 
 
 def _found(
-    wanted: Wanted, query: Query, gate: GateInput, config: RecommenderConfig, trace: Trace, fallback: str = ""
+    wanted: Wanted,
+    query: Query,
+    gate: GateInput,
+    config: RecommenderConfig,
+    around: Surroundings,
+    trace: Trace,
+    fallback: str = "",
 ) -> Candidates:
     """Ever more are asked for while they are too few; the stage says `fallback` where there are any."""
     leave_out = [row for each in wanted.leave_out if (row := gate.catalog.row(each)) is not None]
-    quota = max(query.limit, QUOTA)
+    quota, n_matching = max(query.limit, QUOTA), gate.n_matching
     while True:
-        candidates = retrieve(wanted, quota, gate, trace)
+        candidates = retrieve(wanted, quota, gate, around, trace)
         with trace.stage("filter", len(candidates)) as stage:
             keep = allowed(gate, candidates.item_rows, config.filter, trace.dropped)
             keep &= ~np.isin(candidates.item_rows, leave_out)
             kept_candidates = candidates.take(keep)
             stage.fallback = fallback if len(kept_candidates) else ""
             stage.out(kept_candidates)
-        if len(kept_candidates) >= query.limit or quota >= len(gate.catalog):
+        if len(kept_candidates) >= query.limit or quota >= n_matching or trace.stages[-2].fallback:
             return kept_candidates
         quota *= 4
-        del trace.stages[-2:]  # the last round is the one that answers
+        trace.forget(2)  # the last round is the one that answers
 
 
-def retrieve(wanted: Wanted, quota: int, gate: GateInput, trace: Trace) -> Candidates:
+def retrieve(wanted: Wanted, quota: int, gate: GateInput, around: Surroundings, trace: Trace) -> Candidates:
     """The nearest by each kind of vector that is asked for."""
     catalog = gate.catalog
     with trace.stage("retrieve", len(catalog)) as stage:
-        found = []
+        found: list[tuple[SourceName, Nearest]] = []
         for name, vector in wanted.content.items():
             index = catalog.content_index(name)
             if index is not None:
-                found.append(Found("content", index.search(vector[None, :], quota, gate.matching)[0][0]))
+                found.append(("content", searched(index, vector, quota, gate.matching, AlwaysOn())))
         if wanted.item_vector is not None:
-            nearest = catalog.index.search(wanted.item_vector[None, :], quota, gate.matching)[0][0]
-            found.append(Found("ann", nearest))
+            nearest = searched(catalog.index, wanted.item_vector, quota, gate.matching, around.index_guard)
+            found.append(("ann", nearest))
         if not found:
             raise InvalidRequest("this release has nothing to compare that with: see which modalities it holds")
-        rows, sources = merge(found)
+        stage.fallback = next((nearest.failed for _, nearest in found if nearest.failed), "")
+        rows, sources = merge([Found(source, nearest.rows) for source, nearest in found])
         stage.out(rows)
         unvalued = np.zeros(len(rows), np.float32)
         return Candidates(rows, unvalued, sources, unvalued)
@@ -207,8 +217,18 @@ def spaces_shared_with(modality: str, release: LoadedRelease) -> tuple[str, ...]
     )
 
 
+def in_proportion(wanted: Wanted) -> Wanted:
+    """The same with vectors of length 1: what is compared with them stays finite, however long or short they came."""
+    content = {name: _unit(vector) for name, vector in wanted.content.items()}
+    item_vector = None if wanted.item_vector is None else _unit(wanted.item_vector)
+    return replace(wanted, content=content, item_vector=item_vector)
+
+
 def _unit(vector: Floats) -> Floats:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), dtype=np.float32)
+    """Of length 1; all 0 where it is."""
+    exact = vector.astype(np.float64)  # in which no float32 overflows when it is squared
+    length = float(np.linalg.norm(exact))
+    return np.asarray(exact / length if length else exact, dtype=np.float32)
 
 
 def _cosines(vectors: Floats, vector: Floats) -> Floats:
@@ -235,5 +255,5 @@ def by_title(
         if words and not len(rows):
             rows = np.flatnonzero(mask_of(parse(join.join(words)), catalog))
     rows = rows[np.argsort(-catalog.log_popularity[rows], kind="stable")]
-    slate = list_items(rows, catalog.log_popularity[rows], "content", query, catalog, store, config, around)
+    slate = list_items(rows, None, "content", query, catalog, store, found_again(config), around)
     return replace(slate, degraded=("encode", *slate.degraded))

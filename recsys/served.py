@@ -83,7 +83,8 @@ def served_slates(
 def _time_of_requests(history: Sequences, catalog: CatalogView) -> datetime:
     if history.occurred_at_ms.any():
         return EPOCH + timedelta(milliseconds=int(history.occurred_at_ms.max()), days=1)
-    starts, ends = np.sort(catalog.available_from_ms), np.sort(catalog.available_until_ms)
+    when = catalog.availability
+    starts, ends = np.sort(when.from_ms), np.sort(when.until_ms)
     n_available = np.searchsorted(starts, starts, side="right") - np.searchsorted(ends, starts, side="right")
     best_ms = int(starts[n_available.argmax()]) if len(starts) else 0
     return EPOCH + timedelta(milliseconds=max(best_ms, 0))

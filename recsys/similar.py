@@ -24,8 +24,8 @@ from recsys.history import History
 from recsys.index.exact import largest
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
-from recsys.recommender import ALONE, RecommenderConfig, Surroundings, expose, gate_of, hydrate
-from recsys.retrieval import Found, bit_of, merge
+from recsys.recommender import ALONE, RecommenderConfig, Surroundings, expose, found_again, gate_of, hydrate
+from recsys.retrieval import Found, bit_of, merge, searched
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
@@ -59,19 +59,18 @@ def similar(
 ) -> Slate:
     """The slate of an item; an unknown one has no neighbours and is named in `missing_ids`. What the query's user has
     seen is found again."""
-    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    config = found_again(config)
     plan, trace = plan or SimilarConfig(), Trace()
     known = hydrate(query, catalog, store, config.filter, around, trace, named=(item_id,))
     gate, row = gate_of(query, known, catalog, config.filter), catalog.row(item_id)
     if row is None:
         return expose(query, known, Candidates.none(), gate, store, config, around, trace)
     gate = replace(gate, excluded=np.union1d(gate.excluded, catalog.item_hashes[[row]]))
-    kept_candidates = _found(row, query, gate, plan, config.filter, trace)
+    kept_candidates = _found(row, query, gate, plan, config.filter, around, trace)
     if not len(kept_candidates) and lets_go(query, gate):
-        del trace.stages[-2:]
-        kept_candidates = _found(
-            row, query, unfiltered(gate, config.filter), plan, config.filter, trace, NOTHING_MATCHES
-        )
+        trace.forget(2)
+        gate = unfiltered(gate, config.filter)
+        kept_candidates = _found(row, query, gate, plan, config.filter, around, trace, NOTHING_MATCHES)
     ranked_candidates = _rank(row, kept_candidates, catalog, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
     follows = dict(zip(chosen.item_rows.tolist(), ((chosen.sources & bit_of("similar")) > 0).tolist(), strict=True))
@@ -89,30 +88,40 @@ def _found(
     gate: GateInput,
     plan: SimilarConfig,
     config: FilterConfig,
+    around: Surroundings,
     trace: Trace,
     fallback: str = "",
 ) -> Candidates:
     """Candidates that the rules let pass; ever more are asked for while they are too few."""
     quota = max(query.limit, plan.quota)
-    kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, trace), config, trace, fallback)
-    while len(kept_candidates) < query.limit and quota < len(gate.catalog):
+    kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, around, trace), config, trace, fallback)
+    while len(kept_candidates) < query.limit and quota < gate.n_matching and not trace.stages[-2].fallback:
         quota *= 4
-        del trace.stages[-2:]  # the last round is the one that answers
-        kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, trace), config, trace, fallback)
+        trace.forget(2)  # the last round is the one that answers
+        kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, around, trace), config, trace, fallback)
     return kept_candidates
 
 
-def _retrieve(row: int, gate: GateInput, quota: int, config: SimilarConfig, trace: Trace) -> Candidates:
-    """The nearest by item vector and by each kind of content, what follows the item, and all newcomers."""
+def _retrieve(
+    row: int, gate: GateInput, quota: int, config: SimilarConfig, around: Surroundings, trace: Trace
+) -> Candidates:
+    """The nearest by item vector and by each kind of content, what follows the item, and the latest newcomers."""
     catalog = gate.catalog
     with trace.stage("retrieve", len(catalog)) as stage:
         release, only_this = catalog.release, np.array([row], dtype=np.int64)
+        n_items = release.n_items
         found = []
         if release.schema.has_towers:
-            nearest, _ = catalog.index.search(catalog.vectors(only_this), quota, gate.matching)
-            found.append(Found("ann", nearest[0][nearest[0] < release.n_items]))
+            own_vector = catalog.vectors(only_this)[0]
+            nearest = searched(catalog.index, own_vector, quota, gate.matching, around.index_guard)
+            stage.fallback = nearest.failed
+            found.append(Found("ann", nearest.rows[nearest.rows < n_items]))
+            found.append(Found("recent", nearest.rows[nearest.rows >= n_items]))
         found.append(Found("similar", release.neighbours.top_rows(only_this, quota)))
-        found.append(Found("recent", np.arange(release.n_items, len(catalog), dtype=np.int64)))
+        newcomers = np.arange(len(catalog) - 1, n_items - 1, -1, dtype=np.int64)
+        if gate.matching is not None:
+            newcomers = newcomers[gate.matching.mask[newcomers]]
+        found.append(Found("recent", newcomers[:quota]))
         if release.n_items <= config.max_scanned_items:
             by_content = (_nearest_by_content(row, each, catalog, quota) for each in release.modalities)
             found += [Found("content", nearest_rows) for nearest_rows in by_content]

@@ -70,6 +70,11 @@ class Trace:
         for name, n in dropped.items():
             self.dropped[name] = self.dropped.get(name, 0) + n
 
+    def forget(self, n_stages: int) -> None:
+        """What the last stages did, and what the gate dropped so far: they are done again."""
+        del self.stages[-n_stages:]
+        self.dropped.clear()
+
     @property
     def degraded(self) -> tuple[str, ...]:
         """Names of the stages that fell back."""

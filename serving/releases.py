@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 
 from recsys.errors import ArtifactError, CorruptArtifact, StoreUnavailable
-from recsys.live import CatalogView, updated, view_of
+from recsys.live import CatalogView, make_ready, updated, view_of
 from recsys.ports import LiveItem, ReleaseStore, Store
 from recsys.recommender import RecommenderConfig, recommend
 from recsys.release import LoadedRelease
@@ -235,6 +235,7 @@ class Releases:
         self._storage.succeeded()
 
     def _hold(self, view: CatalogView) -> None:
+        make_ready(view, self.view)
         release_id = view.release.release_id
         self._held = Held({release_id: view}, release_id)
 

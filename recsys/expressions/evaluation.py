@@ -1,6 +1,6 @@
 """Which items an expression is true of: of a whole catalogue, kept for the next request, or of some rows at once.
 
-Letters: N rows of the release, M that came after it, R changed ones, C rows asked for.
+Letters: N rows of the release, M that came after it, C rows asked for.
 """
 
 from __future__ import annotations
@@ -53,10 +53,7 @@ def allowed_by(expression: Expression, view: Filterable) -> AllowedRows:
 
     What the release's rows say is kept with the release; a new snapshot costs the changed rows alone, and a copy.
     """
-    overlay = view.overlay
-    if not len(overlay.rows):
-        return _of_release(expression, overlay)
-    return overlay.masks.get_or_make(expression.canonical, lambda: _of_snapshot(expression, overlay))
+    return _kept(expression, view.overlay)
 
 
 def matches(expression: Expression, view: Filterable, rows: Rows) -> Mask:
@@ -68,6 +65,12 @@ def matches(expression: Expression, view: Filterable, rows: Rows) -> Mask:
     if kept is not None:
         return kept.mask[rows]
     return _of_rows(expression.root, overlay, rows)
+
+
+def lately_asked(view: Filterable, n: int) -> list[str]:
+    """The canonical texts of the `n` expressions whose whole masks were asked for last."""
+    overlay = view.overlay
+    return (overlay.masks if len(overlay.rows) else overlay.columns.masks).latest(n)
 
 
 def require_known(expression: Expression, view: Filterable, *, field: str = "/filter") -> None:
@@ -94,10 +97,21 @@ def _of_release(expression: Expression, overlay: Overlay) -> AllowedRows:
     return columns.masks.get_or_make(expression.canonical, lambda: plan_search(_evaluated(expression.root, whole)))
 
 
+def _kept(expression: Expression, overlay: Overlay) -> AllowedRows:
+    if not len(overlay.rows):
+        return _of_release(expression, overlay)
+    return overlay.masks.get_or_make(expression.canonical, lambda: _of_snapshot(expression, overlay))
+
+
 def _of_snapshot(expression: Expression, overlay: Overlay) -> AllowedRows:
+    """What is below, with the changed rows over it; the same object where these pass, or not, as they did."""
+    below = _of_release(expression, overlay) if overlay.below is None else _kept(expression, overlay.below)
+    of_changed = _of_rows(expression.root, overlay, overlay.rows)
+    if below.n_items == overlay.n_rows and np.array_equal(below.mask[overlay.rows], of_changed):
+        return below
     mask = np.zeros(overlay.n_rows, dtype=np.bool_)
-    mask[: overlay.columns.n_rows] = _of_release(expression, overlay).mask
-    mask[overlay.rows] = _of_rows(expression.root, overlay, overlay.rows)
+    mask[: below.n_items] = below.mask
+    mask[overlay.rows] = of_changed
     return plan_search(mask)
 
 
@@ -105,28 +119,23 @@ def _of_rows(node: Node, overlay: Overlay, rows: Rows) -> Mask:
     """bool [C]: each test on what the release says of the rows, and where a field was upserted, on that."""
     if not len(rows):
         return np.zeros(0, dtype=np.bool_)
-    at, is_changed = _changed(overlay, rows)
+    found = overlay.found(rows)
 
     def some(test: Test) -> Mask:
         path = test.column.path
-        if not is_changed.any():
+        if not found:
             return _tested(test, overlay.columns.column(path).take(rows))
-        replaced = overlay.replaced(path)
-        is_replaced = is_changed & replaced.is_replaced[at]
         hits = np.empty(len(rows), dtype=np.bool_)
-        hits[is_replaced] = _tested(test, replaced.column.take(at[is_replaced]))
-        hits[~is_replaced] = _tested(test, overlay.columns.column(path).take(rows[~is_replaced]))
+        is_released = np.ones(len(rows), dtype=np.bool_)
+        for part in found:
+            replaced = part.layer.replaced(path)
+            is_replaced = part.is_there & replaced.is_replaced[part.at]
+            hits[is_replaced] = _tested(test, replaced.column.take(part.at[is_replaced]))
+            is_released &= ~is_replaced
+        hits[is_released] = _tested(test, overlay.columns.column(path).take(rows[is_released]))
         return hits
 
     return _evaluated(node, some)
-
-
-def _changed(overlay: Overlay, rows: Rows) -> tuple[Rows, Mask]:
-    """The places of rows among the changed ones int64 [C], and whether they are there."""
-    if not len(overlay.rows):
-        return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.bool_)
-    at = np.minimum(np.searchsorted(overlay.rows, rows), len(overlay.rows) - 1)
-    return at, overlay.rows[at] == rows
 
 
 def _evaluated(node: Node, test: Callable[[Test], Mask]) -> Mask:

@@ -27,6 +27,11 @@ class RecentlyUsed(Generic[V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def latest(self, n: int) -> list[str]:
+        """The `n` texts that were used last, the very last at the end."""
+        with self._lock:
+            return list(self._values)[-n:]
+
     def get(self, key: str) -> V | None:
         with self._lock:
             value = self._values.get(key)

@@ -1,7 +1,15 @@
 """Catalogue → some hundreds of candidates, from several sources, each with a quota and its name kept."""
 
 from recsys.retrieval.merging import SOURCES, Found, SourceName, bit_of, merge, source_of
-from recsys.retrieval.sources import Asked, Nearest, RetrievalConfig, compared, found_by_all, nearest_to
+from recsys.retrieval.sources import (
+    Asked,
+    Nearest,
+    RetrievalConfig,
+    compared,
+    found_by_all,
+    nearest_to,
+    searched,
+)
 
 __all__ = [
     "SOURCES",
@@ -15,5 +23,6 @@ __all__ = [
     "found_by_all",
     "merge",
     "nearest_to",
+    "searched",
     "source_of",
 ]

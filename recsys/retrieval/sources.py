@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from recsys.config import Config
 from recsys.guard import AlwaysOn
 from recsys.history import History, KeptNearest
 from recsys.live import CatalogView
-from recsys.ports import AllowedRows
+from recsys.ports import AllowedRows, ItemIndex
 from recsys.retrieval.merging import Found
 from recsys.types import Candidates
 
@@ -104,21 +105,27 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
         return Nearest()
     index, kept = asked.catalog.index, asked.history.nearest
     # The same vector in the same index has the same neighbours; a change of what is shown makes another index.
-    if asked.matching is None and kept is not None and kept.index is index and kept.k == k:
+    if asked.matching is None and kept is not None and kept.index() is index and kept.k == k:
         return Nearest(kept.rows, kept.similarity)
-    if not guard.works():
-        return Nearest(failed="index_broken")
     if not budget.affords("retrieve"):
         return Nearest(failed="no_time")
+    found = searched(index, asked.query_vector, k, asked.matching, guard)
+    if asked.matching is None and not found.failed:
+        guard.answered(asked.catalog, asked.query_vector, found.rows)
+        asked.history.nearest = KeptNearest(ref(index), k, found.rows, found.similarity)
+    return found
+
+
+def searched(index: ItemIndex, vector: Floats, k: int, matching: AllowedRows | None, guard: AlwaysOn) -> Nearest:
+    """The nearest of one vector float32 [D]; nothing, and why, where the index does not work: others still answer."""
+    if not guard.works():
+        return Nearest(failed="index_broken")
     try:
-        rows, similarity = index.search(asked.query_vector[None, :], k, asked.matching)
-    except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
+        rows, similarity = index.search(vector[None, :], k, matching)
+    except (RuntimeError, ValueError):  # what FAISS and its checks raise
         guard.note(False)
         return Nearest(failed="index_failed")
     guard.note(True)
-    if asked.matching is None:
-        guard.answered(asked.catalog, asked.query_vector, rows[0])
-        asked.history.nearest = KeptNearest(index, k, rows[0], similarity[0])
     return Nearest(rows[0], similarity[0])
 
 
@@ -166,7 +173,8 @@ def _newcomers(asked: Asked, quota: int) -> Rows:
     shown = np.flatnonzero(~catalog.hidden[n:])
     if asked.query_vector is None:
         return n + shown[::-1][:quota]
-    return n + shown[np.argsort(-(catalog.live_vectors[shown] @ asked.query_vector), kind="stable")][:quota]
+    similarity = (catalog.newcomers.vectors @ asked.query_vector)[shown]
+    return n + shown[np.argsort(-similarity, kind="stable")[:quota]]
 
 
 def _cold(asked: Asked, quota: int) -> Rows:

@@ -25,7 +25,7 @@ from serving.service import Service, service_of
 COMMON = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN)
 PROBLEMS = (422, 429, 500)
 MAX_CATEGORY = 256
-RowsOf = Callable[[CatalogView], tuple[Rows, Floats]]
+RowsOf = Callable[[CatalogView], tuple[Rows, Floats | None]]
 
 
 async def popular_items(request: Request) -> Reply:
@@ -62,16 +62,15 @@ async def _listed(request: Request, service: Service, question: Question, source
     return await replied(request, service, question, make, budget_ms=budget_ms)
 
 
-def _popular(catalog: CatalogView, category: str | None) -> tuple[Rows, Floats]:
-    """Rows by falling popularity and log(1 + interactions) of each; none of a category that is not there."""
+def _popular(catalog: CatalogView, category: str | None) -> tuple[Rows, None]:
+    """Rows by falling popularity; none of a category that is not there."""
     release = catalog.release
-    rows = release.popular_rows
-    if category is not None:
-        names = release.category_lists.names
-        if category not in names:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        rows = release.category_lists.popular_in(names.index(category), len(rows))
-    return rows, release.log_popularity[rows]
+    if category is None:
+        return release.popular_rows, None
+    names = release.category_lists.names
+    if category not in names:
+        return np.empty(0, np.int64), None
+    return release.category_lists.popular_in(names.index(category), release.n_items), None
 
 
 OPERATIONS = (

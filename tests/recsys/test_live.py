@@ -39,7 +39,7 @@ def what_is_said_of(view: CatalogView, item_id: str) -> dict[str, Any] | None:
         return None
     at = np.array([row])
     content = {each.name: [part.tolist() for part in view.content(each.name, at)] for each in view.release.modalities}
-    states = (view.item_hashes, view.hidden, view.available_from_ms, view.available_until_ms, view.log_popularity)
+    states = (view.item_hashes, view.hidden, view.availability.from_ms, view.availability.until_ms, view.log_popularity)
     return {
         "title": view.title(row),
         "fields": dict(view.fields(row)),
@@ -173,11 +173,11 @@ def test_one_item_that_the_tower_fails_on_stops_no_other_and_is_tried_again() ->
     families = release()
     fragile = replace(families, item_encoder=tower)
     view = view_of(fragile, [item("bad", text=axis_of("gamma")), item("good", text=axis_of("beta"))])
-    assert view.unplaced_ids == ("bad",)
+    assert view.newcomers.unplaced_ids == ("bad",)
     assert view.vectors(rows(view, "bad", "good")).tolist() == [[0] * DIM, axis_of("beta").tolist()]
     tower.dislikes = ""
     view = updated(view, 2, [item("another", text=axis_of("beta"))])
-    assert view.unplaced_ids == ()
+    assert view.newcomers.unplaced_ids == ()
     assert np.array_equal(view.vectors(rows(view, "bad"))[0], axis_of("gamma"))
 
 
@@ -187,8 +187,8 @@ def test_a_tower_that_gives_no_numbers_is_treated_as_one_that_fails() -> None:
             return np.full(DIM, np.inf, np.float32)
 
     view = view_of(replace(release(), item_encoder=NotFinite(DIM)), [item("new")])
-    assert view.unplaced_ids == ("new",)
-    assert np.isfinite(view.live_vectors).all()
+    assert view.newcomers.unplaced_ids == ("new",)
+    assert np.isfinite(view.newcomers.vectors).all()
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_content_of_another_space_or_unsound_is_not_used(vector: Floats, space_i
 def test_without_an_item_tower_newcomers_have_no_vector_and_their_content_all_the_same() -> None:
     bare = replace(release(), item_encoder=None, query_encoder=None)
     view = view_of(bare, [item("new", text=axis_of("gamma"))])
-    assert not view.live_vectors.any()
-    assert view.unplaced_ids == ()
+    assert not view.newcomers.vectors.any()
+    assert view.newcomers.unplaced_ids == ()
     assert np.array_equal(view.content("text", rows(view, "new"))[0][0], axis_of("gamma"))
 
 
@@ -224,7 +224,7 @@ def test_the_item_tower_is_told_the_categories_it_knows() -> None:
         query_encoder=MeanOfHistory(3), item_encoder=CategoriesArePlace(3),
     )  # fmt: skip
     view = view_of(shop, [item("new", categories=["War", "Unheard of", "Drama"])])
-    assert view.live_vectors.tolist() == [[1, 0, 1]]
+    assert view.newcomers.vectors.tolist() == [[1, 0, 1]]
 
 
 def test_times_are_kept_to_the_millisecond() -> None:
@@ -234,10 +234,10 @@ def test_times_are_kept_to_the_millisecond() -> None:
     shop = in_memory_release([limited, CatalogItem("i1")], np.ones((2, 2), np.float32))
     view = view_of(shop, [item("as text", available_from="2004-02-29T13:00:00.001+01:00"), item("none")])
     begins_ms = 1_078_056_000_001
-    assert view.available_from_ms.tolist() == [begins_ms, ALWAYS_MS, begins_ms, ALWAYS_MS]
-    assert view.available_until_ms.tolist() == [1_104_537_600_000, NEVER_MS, NEVER_MS, NEVER_MS]
+    assert view.availability.from_ms.tolist() == [begins_ms, ALWAYS_MS, begins_ms, ALWAYS_MS]
+    assert view.availability.until_ms.tolist() == [1_104_537_600_000, NEVER_MS, NEVER_MS, NEVER_MS]
     view = updated(view, 2, [item("i0", available_from=None, available_until="")])
-    assert (view.available_from_ms[0], view.available_until_ms[0]) == (ALWAYS_MS, NEVER_MS)
+    assert (view.availability.from_ms[0], view.availability.until_ms[0]) == (ALWAYS_MS, NEVER_MS)
 
 
 @pytest.mark.parametrize("time", ["one of these days", "2026-05-01T12:00:00", 1_700_000_000, True, "2026-13-01T00:00Z"])

@@ -166,7 +166,8 @@ def test_a_ranker_that_wants_the_query_is_given_it(tmp_path: Path) -> None:
 
 
 def test_without_a_ranker_there_is_no_learned_value_and_a_broken_one_raises(tmp_path: Path) -> None:
-    features = rank_features(past([0], world()), candidates([2]), world())
+    catalog = world()
+    features = rank_features(past([0], catalog), candidates([2]), catalog)
     assert learned_value(features, None, world(), RankConfig()) is None
     broken = with_ranker(world(), tmp_path, [math.nan, 0, 0, 0])
     with pytest.raises(ArtifactError):

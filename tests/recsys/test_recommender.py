@@ -333,7 +333,7 @@ def test_stages_leave_their_input_as_it_was() -> None:
     catalog, store = view_of(release(), [gamma()]), FlakyStore()
     store.import_histories([("ann", [HistoryItem("c1", "view", 1, 1)])])
     arrays: Sequence[NDArray[Any]] = (
-        catalog.release.item_vectors, catalog.release.popular_rows, catalog.hidden, catalog.live_vectors,
+        catalog.release.item_vectors, catalog.release.popular_rows, catalog.hidden, catalog.newcomers.vectors,
         catalog.item_hashes, store.user_state("ann").seen,
     )  # fmt: skip
     before = [array.copy() for array in arrays]
