@@ -58,4 +58,5 @@ def exposure_of(query: Query, items: tuple[SlateItem, ...], release_id: str) -> 
         propensities=tuple([item.propensity for item in items]),
         sources=tuple([item.source for item in items]),
         surface=query.surface,
+        context=query.context,
     )

@@ -20,11 +20,13 @@ from recsys.expressions.evaluation import allowed_by, mask_of
 from recsys.expressions.parsing import parse
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows
+from recsys.types import Query
 
 UserRule = Literal["blocked", "seen"]
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
+NOTHING_MATCHES = "nothing_matches_the_filter"
 OUT_OF_STOCK = "attributes.in_stock = false or attributes.stock <= 0"
 
 
@@ -172,6 +174,15 @@ def top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, b
             rows = rows[~np.isin(rows, tried)]
             found = np.concatenate([found, rows[allowed(gate, rows, config)]])
     return found[:n_missing]
+
+
+def lets_go(query: Query, gate: GateInput) -> bool:
+    """Whether a request whose filter nothing matches any more is answered without it: not where it is strict, nor where
+    earlier pages showed what matches: it has then come to its end."""
+    if not query.filter or query.strict_filtering or gate.matching is None:
+        return False
+    matched_before = _is_paged(gate, gate.matching.rows)
+    return matched_before is None or not matched_before.any()
 
 
 def _drop(name: str, mask: Mask, keep: Mask, dropped: dict[str, int] | None) -> None:

@@ -172,11 +172,14 @@ class CatalogView:
     def fields(self, row: int) -> Mapping[str, Any]:
         """The catalogue fields of an item: the release's, and over them what was upserted."""
         live = self.live_items.get(self.item_id(row))
-        upserted = {} if live is None else live.fields
+        return {**self.released_fields(row), **({} if live is None else live.fields)}
+
+    def released_fields(self, row: int) -> Mapping[str, Any]:
+        """The catalogue fields of an item as the release has them; none for one that came after it."""
         if row >= self.release.n_items:
-            return upserted
+            return {}
         columns = self.release.items
-        return {**{name: columns[name][row].as_py() for name in columns.column_names}, **upserted}
+        return {name: columns[name][row].as_py() for name in columns.column_names}
 
     def title(self, row: int) -> str:
         live = self.live_items.get(self.item_id(row))

@@ -20,11 +20,13 @@ from recsys.exposing import Say, exposure_of, slate_items, still_allowed
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
 from recsys.filtering import (
+    NOTHING_MATCHES,
     FilterConfig,
     GateInput,
     allowed,
     fails_closed,
     forbidden_by,
+    lets_go,
     matching_of,
     top_up,
     unfiltered,
@@ -279,8 +281,8 @@ def filter_candidates(
         missing = query.limit - len(kept_candidates)
         if missing > 0:
             extra = top_up(gate, candidates.item_rows, missing, config)
-            if query.filter and not query.strict_filtering and not len(kept_candidates) and not len(extra):
-                stage.fallback = stage.fallback or "nothing_matches_the_filter"
+            if not len(kept_candidates) and not len(extra) and lets_go(query, gate):
+                stage.fallback = stage.fallback or NOTHING_MATCHES
                 extra = top_up(unfiltered(gate, config), NO_ROWS, missing, config)
             sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
             kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog))

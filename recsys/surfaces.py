@@ -43,7 +43,7 @@ class SurfaceConfig(SurfaceRules):
         value: what each of the learned ranker's probabilities is worth here, as `[recommender.rank] value`.
     """
 
-    filter: Annotated[str, Field(max_length=4096, examples=["attributes.adult != true"])] = ""
+    filter: Annotated[str, Field(max_length=4096, examples=["not attributes.adult = true"])] = ""
     limit: Annotated[int | None, Field(ge=1, le=500, examples=[12])] = None
     exclude_seen: Annotated[bool | None, Field(examples=[False])] = None
     exclude_recently_served_s: Annotated[float | None, Field(ge=0, examples=[3600])] = None

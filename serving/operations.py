@@ -63,9 +63,9 @@ class Operation:
         problems: statuses of its problem+json replies.
         example: a body that works.
         media_type: of the body.
-        reply_type: of a reply that is not JSON.
         lane: what it is counted with: "answers" are made at once, in turn; "slow" ones wait for others (an encoder, a
             thread, the store); what is "watched" is never turned away.
+        reply_type: of a reply that is not JSON.
     """
 
     method: str

@@ -47,12 +47,13 @@ class Question:
     validate_only: bool
 
 
-def question_of(asked: Asking, service: Service, kind: str, of: object = None) -> Question:
+def question_of(asked: Asking, service: Service, kind: str, of: object = None, *, also: str = "") -> Question:
     """The question that a decoded body asks.
 
     Args:
         kind: of the route; a page token of one is none of another.
         of: what else it asks for, such as the words of a search.
+        also: a filter beside the request's own; page tokens are not bound to it.
 
     Raises:
         InvalidRequest: a field is wrong; it is named.
@@ -69,6 +70,7 @@ def question_of(asked: Asking, service: Service, kind: str, of: object = None) -
     page = Page(recommendation_id, 0, NO_ITEMS)
     if asked.page_token:
         page = service.tokens.read(asked.page_token, digest, int(time.time()))
+    both = f"({canonical}) and ({also})" if canonical and also else canonical or also
     query = Query(
         recommendation_id=recommendation_id,
         now=now,
@@ -80,7 +82,7 @@ def question_of(asked: Asking, service: Service, kind: str, of: object = None) -
         explain=asked.explain,
         seed=hash64(recommendation_id),
         surface=asked.surface,
-        filter=canonical,
+        filter=both,
         strict_filtering=asked.strict_filtering,
         paged=page.shown,
         context=parse_object(asked.context, "context") if asked.context else {},
@@ -100,8 +102,14 @@ async def replied(
     budget_ms: float,
     in_thread: bool = False,
     read_as: str = "",
+    has_pages: bool = True,
 ) -> Reply:
-    """The reply to a question. `read_as` is a filter that was read out of its words."""
+    """The reply to a question.
+
+    Args:
+        read_as: a filter that was read out of its words.
+        has_pages: False where one page holds everything that was asked for.
+    """
     if question.validate_only:
         return json_reply(EMPTY)
     slate = await service.answer(
@@ -114,7 +122,7 @@ async def replied(
     )
     request.scope[TRACED] = service.traces.get(slate.recommendation_id)
     token = None
-    if len(slate.items) == question.query.limit:
+    if has_pages and len(slate.items) == question.query.limit:
         token = service.tokens.write(question.page, question.asked, slate.item_hashes, int(time.time()))
     return json_reply(reply_of(slate, token, explain=question.query.explain, read_as=read_as))
 

@@ -205,11 +205,11 @@ def _written(service: Service, items: Sequence[LiveItem]) -> int:
 
 
 def _fields_before(item_id: str, before: LiveItem | None, view: CatalogView | None) -> dict[str, Any]:
-    """The fields as the release knows them with what was upserted since; {} for a new item."""
-    row = None if view is None else view.row(item_id)
-    known: Mapping[str, Any] = {} if before is None else before.fields
-    if view is not None and row is not None:
-        known = view.fields(row)
+    """The fields as the release knows them, and over them those of `before`, which may be of an earlier line of this
+    batch; {} for a new item."""
+    row = None if view is None else view.release.vocabulary.row(item_id)
+    of_release: Mapping[str, Any] = {} if view is None or row is None else view.released_fields(row)
+    known = {**of_release, **({} if before is None else before.fields)}
     fields = {name: known[name] for name in ITEM_FIELDS if known.get(name) is not None}
     if isinstance(fields.get("attributes"), str):  # a column of the catalogue: JSON text
         fields["attributes"] = json.loads(fields["attributes"])

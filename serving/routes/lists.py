@@ -24,6 +24,7 @@ from serving.service import Service, service_of
 
 COMMON = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN)
 PROBLEMS = (422, 429, 500)
+MAX_CATEGORY = 256
 RowsOf = Callable[[CatalogView], tuple[Rows, Floats]]
 
 

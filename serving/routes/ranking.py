@@ -36,6 +36,7 @@ async def rank(request: Request) -> Reply:
         partial(rank_items, item_ids, question.query),
         budget_ms=budgets.explain_ms if explains else budgets.recommendations_ms,
         in_thread=explains,
+        has_pages=question.query.limit < len(set(item_ids)),
     )
 
 

@@ -4,7 +4,8 @@ A block's mark is the invisible comment on the line before it: `<!-- test: run -
 
     run              bash, in the reader's folder, in the order of the document
     serve            bash that starts the service and does not end
-    curl REPLY       bash against that service; every reply decodes as the struct named
+    curl REPLY       bash against that service; every reply decodes as the struct named, and slates hold items; with
+                     `curl REPLY or nothing` they may be empty
     file NAME        what stands in that file
     config           a part of recsys.toml; `config export`: it reads the files under export/
     json REPLY       decodes as the struct named
