@@ -64,7 +64,10 @@ class Sender:
         """
         Args:
             base_url: where the service is, with the path before `/v1` where it has one.
+            api_key: None where the service asks for none.
+            manner: timeouts, retries, and what they depend on.
             transport: what carries requests instead of the network.
+            sleep: waits so many seconds for the next attempt.
         """
         self._manner = manner or Manner()
         self._sleep = sleep
@@ -124,7 +127,10 @@ class AsyncSender:
         """
         Args:
             base_url: where the service is, with the path before `/v1` where it has one.
+            api_key: None where the service asks for none.
+            manner: timeouts, retries, and what they depend on.
             transport: what carries requests instead of the network.
+            sleep: waits so many seconds for the next attempt.
         """
         self._manner = manner or Manner()
         self._sleep = sleep
