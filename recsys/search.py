@@ -29,6 +29,7 @@ from recsys.rank_items import list_items
 from recsys.recommender import ALONE, RecommenderConfig, Surroundings, encode, expose, gate_of, hydrate
 from recsys.release import LoadedRelease
 from recsys.retrieval import Found, merge
+from recsys.retrieval.sources import searched
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
@@ -124,10 +125,13 @@ def retrieve(wanted: Wanted, quota: int, gate: GateInput, trace: Trace) -> Candi
         for name, vector in wanted.content.items():
             index = catalog.content_index(name)
             if index is not None:
-                found.append(Found("content", index.search(vector[None, :], quota, gate.matching)[0][0]))
+                nearest = searched(index, vector, quota, gate.matching)
+                stage.fallback = stage.fallback or nearest.failed
+                found.append(Found("content", nearest.rows))
         if wanted.item_vector is not None:
-            nearest = catalog.index.search(wanted.item_vector[None, :], quota, gate.matching)[0][0]
-            found.append(Found("ann", nearest))
+            nearest = searched(catalog.index, wanted.item_vector, quota, gate.matching)
+            stage.fallback = stage.fallback or nearest.failed
+            found.append(Found("ann", nearest.rows))
         if not found:
             raise InvalidRequest("this release has nothing to compare that with: see which modalities it holds")
         rows, sources = merge(found)

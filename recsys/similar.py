@@ -26,6 +26,7 @@ from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.recommender import ALONE, RecommenderConfig, Surroundings, expose, gate_of, hydrate
 from recsys.retrieval import Found, bit_of, merge
+from recsys.retrieval.sources import searched
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
@@ -109,8 +110,9 @@ def _retrieve(row: int, gate: GateInput, quota: int, config: SimilarConfig, trac
         release, only_this = catalog.release, np.array([row], dtype=np.int64)
         found = []
         if release.schema.has_towers:
-            nearest, _ = catalog.index.search(catalog.vectors(only_this), quota, gate.matching)
-            found.append(Found("ann", nearest[0][nearest[0] < release.n_items]))
+            nearest = searched(catalog.index, catalog.vectors(only_this)[0], quota, gate.matching)
+            stage.fallback = nearest.failed
+            found.append(Found("ann", nearest.rows[nearest.rows < release.n_items]))
         found.append(Found("similar", release.neighbours.top_rows(only_this, quota)))
         found.append(Found("recent", np.arange(release.n_items, len(catalog), dtype=np.int64)))
         if release.n_items <= config.max_scanned_items:

@@ -20,7 +20,7 @@ from recsys.recommender import RecommenderConfig
 from recsys.serving_config import LimitsConfig
 from recsys.types import HistoryItem, Query, Slate
 from serving.bodies import Reply, json_reply
-from serving.pages import Page, asked_digest
+from serving.pages import MAX_ITEMS, MAX_ITEMS_IN_URL, Page, asked_digest
 from serving.recent_traces import TRACED
 from serving.schemas import Asking, HistoryEntry, RecommendationReply, Stage, milliseconds, recommended
 from serving.service import STARTED, Answer, Service
@@ -122,7 +122,8 @@ async def replied(
     request.scope[TRACED] = service.traces.get(slate.recommendation_id)
     token = None
     if has_pages and len(slate.items) == question.query.limit:
-        token = service.tokens.write(question.page, question.asked, slate.item_hashes, int(time.time()))
+        most = MAX_ITEMS_IN_URL if request.method == "GET" else MAX_ITEMS
+        token = service.tokens.write(question.page, question.asked, slate.item_hashes, int(time.time()), most)
     return json_reply(reply_of(slate, token, explain=question.query.explain, read_as=read_as))
 
 

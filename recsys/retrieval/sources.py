@@ -27,7 +27,7 @@ from recsys.budget import Budget
 from recsys.config import Config
 from recsys.history import History
 from recsys.live import CatalogView
-from recsys.ports import AllowedRows
+from recsys.ports import AllowedRows, ItemIndex
 from recsys.retrieval.merging import Found
 
 Quota = Annotated[int, Field(ge=0)]
@@ -117,14 +117,19 @@ def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest
         return Nearest(failed="index_broken")
     if not budget.affords("retrieve"):
         return Nearest(failed="no_time")
+    nearest = searched(asked.catalog.index, asked.query_vector, k, asked.matching)
+    guard.note(not nearest.failed)
+    if asked.matching is None and not nearest.failed:
+        guard.answered(asked.catalog, asked.query_vector, nearest.rows)
+    return nearest
+
+
+def searched(index: ItemIndex, vector: Floats, k: int, matching: AllowedRows | None) -> Nearest:
+    """The nearest to a vector float32 [D] that match; an index that fails says so, and raises nothing."""
     try:
-        rows, similarity = asked.catalog.index.search(asked.query_vector[None, :], k, asked.matching)
+        rows, similarity = index.search(vector[None, :], k, matching)
     except (RuntimeError, ValueError):  # what FAISS and its checks raise; the other sources still answer
-        guard.note(False)
         return Nearest(failed="index_failed")
-    guard.note(True)
-    if asked.matching is None:
-        guard.answered(asked.catalog, asked.query_vector, rows[0])
     return Nearest(rows[0], similarity[0])
 
 

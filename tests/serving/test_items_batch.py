@@ -97,7 +97,11 @@ def test_the_words_of_an_item_are_those_of_all_lines_up_to_it(shop: Shop) -> Non
     shop.post("/v1/items", item_id="new", title="alpha")
     batch(shop, TITLE_GAMMA, {"item_id": "new", "price": 4})
     assert "new" in gamma_slate(shop)
-    batch(shop, {"item_id": "new", "title": None}, {"item_id": "new", "description": "beta", "image_base64": picture("beta")})
+    batch(
+        shop,
+        {"item_id": "new", "title": None},
+        {"item_id": "new", "description": "beta", "image_base64": picture("beta")},
+    )
     assert "new" not in gamma_slate(shop)
 
 
@@ -224,7 +228,12 @@ def test_a_deletion_while_the_store_is_down_is_not_acknowledged(shop: Shop) -> N
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"item_ids": []}, "/item_ids"), ({"item_ids": ["a\x00"]}, "/item_ids"), ({"item_ids": [1]}, "/item_ids/0"), ({}, "")],
+    [
+        ({"item_ids": []}, "/item_ids"),
+        ({"item_ids": ["a\x00"]}, "/item_ids"),
+        ({"item_ids": [1]}, "/item_ids/0"),
+        ({}, ""),
+    ],
 )
 def test_a_wrong_deletion_is_refused_by_name(shop: Shop, body: dict[str, Any], field: str) -> None:
     assert refused(shop.post("/v1/items:delete", **body), 422).get("field", "") == field

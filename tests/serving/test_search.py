@@ -110,7 +110,9 @@ def test_what_the_user_has_seen_is_found_again_but_not_what_they_blocked(shop: S
 
 def test_the_more_it_is_personalised_the_more_it_is_of_the_person(shop: Shop) -> None:
     history = [{"item_id": "a1"}, {"item_id": "a2"}]
-    assert searched(shop, text="gamma", history=history, personalise=0, limit=5) == searched(shop, text="gamma", limit=5)
+    assert searched(shop, text="gamma", history=history, personalise=0, limit=5) == searched(
+        shop, text="gamma", limit=5
+    )
     assert all(i.startswith("c") for i in searched(shop, text="gamma", history=history, limit=5))
     assert all(i.startswith("a") for i in searched(shop, text="gamma", history=history, personalise=1, limit=5))
     send(shop.client, event("u", "a1"), event("u", "a2"))
@@ -173,7 +175,15 @@ def test_while_nothing_can_be_encoded_titles_are_searched(opened: OpenShop, erro
     assert ids(either) == ["b3"]
     assert answered(running, "/v1/search", text="quite unlike anything")["items"] == []
     assert searched(running, item_id="c4", limit=3)[0].startswith("c")
-    hostile = ['"', "\\", 'b3" or price > 0 or title contains "', "\x00\x1f\n b3", "影片 " * 600, "x" * 2000, "\\" * 2000]
+    hostile = [
+        '"',
+        "\\",
+        'b3" or price > 0 or title contains "',
+        "\x00\x1f\n b3",
+        "影片 " * 600,
+        "x" * 2000,
+        "\\" * 2000,
+    ]
     for text in hostile:
         assert running.post("/v1/search", text=text).status_code == 200
 

@@ -108,7 +108,9 @@ def test_a_blocked_item_is_shown_nowhere_until_it_is_unblocked(shop: Shop, route
 def everywhere(shop: Shop, user: str) -> list[str]:
     """Where something of a user is found."""
     found = []
-    if shop.store.user_state(user, with_served=True).version or len(shop.store.user_state(user, with_served=True).served):
+    if shop.store.user_state(user, with_served=True).version or len(
+        shop.store.user_state(user, with_served=True).served
+    ):
         found.append("state")
     found += ["event" for _, each in shop.store.read() if each.user_id == user]
     found += ["exposure" for _, each in shop.store.exposures() if each.user_id == user]
