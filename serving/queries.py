@@ -21,7 +21,7 @@ from recsys.serving_config import LimitsConfig
 from recsys.times import to_ms
 from recsys.types import HistoryItem, Query, Slate, SlateItem
 from serving.bodies import Reply, json_reply
-from serving.pages import Page, asked_digest
+from serving.pages import MAX_ITEMS, MAX_ITEMS_IN_URL, Page, asked_digest
 from serving.recent_traces import TRACED
 from serving.schemas import Asking, HistoryEntry, RecommendationReply, RecommendedItem, Stage
 from serving.service import STARTED, Answer, Service
@@ -123,7 +123,8 @@ async def replied(
     request.scope[TRACED] = service.traces.get(slate.recommendation_id)
     token = None
     if has_pages and len(slate.items) == question.query.limit:
-        token = service.tokens.write(question.page, question.asked, slate.item_hashes, int(time.time()))
+        most = MAX_ITEMS_IN_URL if request.method == "GET" else MAX_ITEMS
+        token = service.tokens.write(question.page, question.asked, slate.item_hashes, int(time.time()), most)
     return json_reply(reply_of(slate, token, explain=question.query.explain, read_as=read_as))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import InvalidRequest
 from recsys.events import hash64
-from serving.pages import MAX_AGE_S, MAX_ITEMS, MAX_PAGES, Page, PageTokens, asked_digest
+from serving.pages import MAX_AGE_S, MAX_ITEMS, MAX_ITEMS_IN_URL, MAX_PAGES, Page, PageTokens, asked_digest
 
 KEY = b"0123456789abcdef0123456789abcdef"
 NOW_S = 1_800_000_000
@@ -53,7 +53,14 @@ def test_twenty_pages_of_five_hundred_are_all_remembered() -> None:
     shown = np.unique(hashes(*names).astype(np.uint32))
     assert np.array_equal(page.shown, shown)
     assert np.all(page.shown[1:] > page.shown[:-1])
-    assert len(written(page)) < 64_000
+
+
+def test_a_token_that_comes_back_in_an_address_is_no_longer_than_an_address_may_be() -> None:
+    shown = np.arange(MAX_ITEMS_IN_URL, dtype=np.uint64)
+    token = TOKENS.write(FIRST, ASKED, shown, NOW_S, MAX_ITEMS_IN_URL)
+    assert token is not None
+    assert len(token) < 57_000
+    assert TOKENS.write(FIRST, ASKED, np.arange(MAX_ITEMS_IN_URL + 1, dtype=np.uint64), NOW_S, MAX_ITEMS_IN_URL) is None
 
 
 def test_a_token_is_of_one_key_and_all_workers_with_that_key_read_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.pages import PageTokens
+from serving.pages import MAX_ITEMS, PageTokens
 from tests.serving.asking import event, ids, refused, send, soon
 from tests.serving.conftest import OpenShop
 from tests.serving.routes_of_items import EVERYTHING, ROUTES, asked, everybody_takes_everything, reply_of
@@ -174,8 +174,8 @@ def test_a_token_of_another_service_or_of_yesterday_is_refused(shop: Shop, opene
             """Of the same key."""
             self._key = tokens._key
 
-        def write(self, page: Any, asked: bytes, shown: Any, now_s: int) -> str | None:
-            return super().write(page, asked, shown, now_s - 86_500)
+        def write(self, page: Any, asked: bytes, shown: Any, now_s: int, most: int = MAX_ITEMS) -> str | None:
+            return super().write(page, asked, shown, now_s - 86_500, most)
 
     object.__setattr__(shop.service, "tokens", Yesterday())
     old = page_of(shop, "recommendations", limit=3)["next_page_token"]
