@@ -23,10 +23,10 @@ from recsys.release import LoadedRelease
 from recsys.reranking import RerankConfig
 from recsys.retrieval import RetrievalConfig
 from recsys.types import HistoryItem, Query, Slate
+from tests.worlds.failing_parts import BrokenTower, FailingTower
 from tests.worlds.families import DIM, SPACES, axis_of, release
 from tests.worlds.flaky_store import FlakyStore
 from tests.worlds.in_memory import Floats, MeanOfHistory, in_memory_release, neighbours_of
-from tests.worlds.random_world import BrokenTower, FailingTower
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 STAGES = ["hydrate", "encode", "retrieve", "filter", "rank", "choose", "expose"]

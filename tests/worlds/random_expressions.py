@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -158,7 +158,15 @@ def nodes(anything: bool = False) -> st.SearchStrategy[Node]:
     )
 
 
-def is_true(node: Node, view: CatalogView, row: int) -> bool:
+class Tells(Protocol):
+    """Items and what is said of them, as `CatalogView` does."""
+
+    def item_id(self, row: int) -> str: ...
+
+    def fields(self, row: int) -> Mapping[str, Any]: ...
+
+
+def is_true(node: Node, view: Tells, row: int) -> bool:
     """The meaning of an expression, as the package's docstring states it."""
     match node:
         case Not(operand):
@@ -189,7 +197,7 @@ def _same_type(there: Any, value: Value) -> bool:
     return isinstance(there, str) if isinstance(value, Text) else isinstance(there, int | float)
 
 
-def _value(view: CatalogView, row: int, column: Column) -> Any:
+def _value(view: Tells, row: int, column: Column) -> Any:
     """What a row holds, None for what is missing."""
     fields = view.fields(row)
     path = column.path

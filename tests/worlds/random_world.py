@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -13,48 +14,40 @@ from numpy.typing import NDArray
 
 from recsys.catalog import CatalogItem
 from recsys.dataset import Modality
-from recsys.errors import ArtifactError
+from recsys.events import hash64
 from recsys.filtering import FilterConfig
+from recsys.history import HistoryCache
 from recsys.live import CatalogView, updated, view_of
-from recsys.ports import LiveItem, QueryEncoder
-from recsys.recommender import RecommenderConfig
+from recsys.ports import LiveItem, QueryEncoder, Ranker
+from recsys.recommender import RecommenderConfig, Surroundings
 from recsys.release import IdVectors, LoadedRelease
-from recsys.reranking import RerankConfig
+from recsys.reranking import ExplorationConfig, SurfaceRules
 from recsys.retrieval import RetrievalConfig
+from recsys.times import to_ms
 from recsys.types import HistoryItem, Query
+from tests.worlds.failing_parts import (
+    DIM,
+    BrokenTower,
+    FailingIndex,
+    FailingRanker,
+    FailingTower,
+    NotingBudget,
+    NotingGuard,
+    OneRead,
+    StoreState,
+    TwoOutputs,
+)
 from tests.worlds.flaky_store import FlakyStore
 from tests.worlds.in_memory import Floats, MeanOfHistory, SumOfParts, in_memory_release, neighbours_of, space
+from tests.worlds.random_rules import expression, filter_config, rerank_config, says
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-DIM = 4
 TIMES = (None, None, None, NOW - timedelta(days=9), NOW - timedelta(milliseconds=1), NOW, NOW + timedelta(days=9))
+SERVED_S = 3600.0
 Tower = Literal["works", "fails", "not finite", "none"]
-
-
-class FailingTower:
-    """A query tower that cannot run."""
-
-    dim = DIM
-
-    def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
-        raise ArtifactError("a tower failed on its input")
-
-    def encode_many(
-        self,
-        histories: Floats,
-        event_types: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        user_text: Floats | None = None,
-        reads_text: NDArray[np.bool_] | None = None,
-    ) -> Floats:
-        return np.array([self.encode(histories[0], event_types[0])] * len(histories), np.float32)
-
-
-class BrokenTower(FailingTower):
-    """A query tower that answers with no numbers."""
-
-    def encode(self, history: Floats, event_types: NDArray[np.int64], user_text: Floats | None = None) -> Floats:
-        return np.full(DIM, np.nan, np.float32)
+Part = Literal["works", "fails", "guarded off", "none"]
+Later = Literal["same", "changed", "begun anew", "another release"]
+Items = Mapping[str, CatalogItem]
 
 
 @dataclass(frozen=True)
@@ -62,37 +55,74 @@ class RandomWorld:
     """A request and all that it meets.
 
     Attributes:
+        live: everything upserted or deleted since the release, in its last form.
+        store: where exposures go; what a request reads of it is `read`.
+        latest: the catalogue as it is when the slate leaves.
         items: everything upserted or released, as it is now, by id; deleted items are not in it.
-        shown: ids that anybody may see now.
+        shown: ids that anybody may see now, whatever the configuration says.
         allowed: ids that this request may be answered with.
+        findable: those that the same user may find by searching: what was seen or served is among them.
+        still: ids that `latest` does not forbid to those who were allowed them before.
         unknown: ids in the request that are in no catalogue, in order, each once; an item of the release that was
             deleted since is still known.
+        is_lifted: nothing matches the request's filter, and it is not strict.
+        n_looks: how often a request may look at its time before that is up.
     """
 
     release: LoadedRelease
     catalog: CatalogView
     live: tuple[LiveItem, ...]
     store: FlakyStore
+    read: OneRead
     query: Query
     config: RecommenderConfig
     tower: Tower
-    items: Mapping[str, CatalogItem]
+    index: Part
+    ranker: Part
+    trending: NDArray[np.int64]
+    histories: HistoryCache
+    latest: CatalogView | None
+    items: Items
     shown: frozenset[str]
     allowed: frozenset[str]
+    findable: frozenset[str]
+    still: frozenset[str]
     unknown: tuple[str, ...]
+    is_lifted: bool
+    store_state: StoreState
+    n_looks: int | None
+    index_guard: NotingGuard = field(default_factory=lambda: NotingGuard(True))
+    ranker_guard: NotingGuard = field(default_factory=lambda: NotingGuard(True))
+
+    def around(self) -> Surroundings:
+        return Surroundings(
+            self.histories, self.trending, self.index_guard, self.ranker_guard, latest=lambda: self.latest
+        )
+
+    def budget(self) -> NotingBudget:
+        return NotingBudget(self.n_looks)
+
+    def plain(self) -> RandomWorld:
+        """The same without a surface's rules, exploration, or a later snapshot."""
+        rerank = self.config.rerank.model_copy(update={"rules": SurfaceRules(), "exploration": ExplorationConfig()})
+        return replace(self, config=self.config.model_copy(update={"rerank": rerank}), latest=None)
 
 
 @st.composite
 def random_worlds(draw: st.DrawFn) -> RandomWorld:
     """Sizes and failures are drawn one by one, so that they shrink; what fills them comes from one seed."""
-    tower: Tower = draw(st.sampled_from(("works", "works", "works", "fails", "not finite", "none")))
     return random_world(
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         n_items=draw(st.integers(0, 20)),
         n_live=draw(st.integers(0, 8)),
         limit=draw(st.integers(1, 30)),
-        tower=tower,
-        store_is_up=draw(st.sampled_from((True, True, True, False))),
+        tower=draw(st.sampled_from(("works", "works", "works", "fails", "not finite", "none"))),
+        index=draw(st.sampled_from(("works", "works", "works", "fails", "guarded off"))),
+        ranker=draw(st.sampled_from(("none", "none", "works", "fails", "guarded off"))),
+        store_state=draw(st.sampled_from(("up", "up", "up", "down", "last known"))),
+        later=draw(st.sampled_from(("same", "same", "changed", "begun anew", "another release"))),
+        n_looks=draw(st.one_of(st.none(), st.none(), st.integers(0, 5))),
+        has_rules=draw(st.booleans()),
         exclude_seen=draw(st.sampled_from((True, True, False))),
         explain=draw(st.booleans()),
     )
@@ -105,53 +135,101 @@ def random_world(
     n_live: int,
     limit: int,
     tower: Tower = "works",
-    store_is_up: bool = True,
+    index: Part = "works",
+    ranker: Part = "none",
+    store_state: StoreState = "up",
+    later: Later = "same",
+    n_looks: int | None = None,
+    has_rules: bool = False,
     exclude_seen: bool = True,
     explain: bool = False,
 ) -> RandomWorld:
-    release = _release(rng, n_items, tower)
+    release = _release(rng, n_items, tower, index, ranker)
     live = tuple(_live_item(rng, int(number)) for number in rng.choice(n_items + n_live + 1, n_live, replace=False))
-    half = int(rng.integers(0, n_live + 1))
-    catalog = updated(view_of(release, live[:half], version=1), 2, live[half:])
-    released = _items_of(release)
-    items = {item.item_id: item for item in released}
-    items |= {item.item_id: _now(item) for item in live}
-    items = {item_id: item for item_id, item in items.items() if item.attributes.get("deleted") is not True}
-    known_ids = {item.item_id for item in released} | items.keys()
+    catalog = _in_steps(rng, release, live)
     everything = [item_id_of(number) for number in range(n_items + n_live + 3)]
 
     def some(most: int) -> list[str]:
         return [everything[at] for at in rng.integers(0, len(everything), int(rng.integers(0, most + 1)))]
 
-    stored, session, excluded, blocked = some(8), some(4), some(4), some(3)
+    stored, session, excluded, blocked, served, paged = some(8), some(4), some(4), some(3), some(3), some(3)
     store = FlakyStore()
     store.import_histories([("ann", [HistoryItem(each, "view", at, at) for at, each in enumerate(stored, 1)])])
     store.block("ann", blocked)
-    store.up = store_is_up
-    hidden_from_ann = {*excluded, *(blocked if store_is_up else ())}
-    if exclude_seen:
-        hidden_from_ann |= {*session, *(stored if store_is_up else ())}
+    store.note_served("ann", _hashes(served), to_ms(NOW) - 1000, SERVED_S)
+    config = RecommenderConfig(
+        retrieval=_quotas(rng),
+        filter=filter_config(
+            rng,
+            exclude_seen=exclude_seen,
+            exclude_served_s=float(rng.choice([0, 0.5, SERVED_S])),
+            fail_open=(("blocked", "seen"), ("seen",), ())[int(rng.choice([0, 0, 0, 1, 2]))],
+        ),
+        rerank=rerank_config(rng, everything, has_rules=has_rules),
+    )
+    query = Query(
+        "request",
+        NOW,
+        user_id="ann",
+        history=tuple(HistoryItem(each) for each in session),
+        exclude_item_ids=tuple(excluded),
+        limit=limit,
+        explain=explain,
+        seed=int(rng.integers(2**63)),
+        filter=expression(rng) if rng.random() < 0.4 else "",
+        strict_filtering=bool(rng.random() < 0.5),
+        paged=np.unique(_hashes(paged).astype(np.uint32)),
+    )
+    is_known = store_state != "down"
+    released = _items_of(release)
+    items = _with_live({item.item_id: item for item in released}, live)
+    allows = config.filter
     shown = frozenset(item_id for item_id, item in items.items() if _is_shown(item))
+    hidden_from_ann = {*excluded, *paged, *(blocked if is_known else ())}
+    looked_for = {each for each in shown - hidden_from_ann if _is_sold(items[each], allows)}
+    if not is_known and "blocked" not in allows.fail_open:
+        looked_for = set()
+    recommendable = looked_for - _had(allows, session, stored if is_known else (), served if is_known else ())
+    if not is_known and exclude_seen and "seen" not in allows.fail_open:
+        recommendable = set()
+    matching = {each for each in recommendable if says(query.filter, items[each])}
+    is_lifted = bool(query.filter) and not matching and not query.strict_filtering
+    latest, then = _later(rng, later, release, catalog, live)
     return RandomWorld(
         release=release,
         catalog=catalog,
         live=live,
         store=store,
-        query=Query(
-            "request",
-            NOW,
-            user_id="ann",
-            history=tuple(HistoryItem(each) for each in session),
-            exclude_item_ids=tuple(excluded),
-            limit=limit,
-            explain=explain,
-        ),
-        config=_config(rng, exclude_seen),
+        read=OneRead(store, store_state, "ann"),
+        query=query,
+        config=config,
         tower=tower,
+        index=index,
+        ranker=ranker,
+        trending=rng.permutation(len(catalog))[: int(rng.integers(0, 9))].astype(np.int64),
+        histories=HistoryCache(1 << 20),
+        latest=latest,
         items=items,
         shown=shown,
-        allowed=shown - hidden_from_ann,
-        unknown=tuple(each for each in dict.fromkeys([*session, *excluded]) if each not in known_ids),
+        allowed=frozenset(recommendable if is_lifted else matching),
+        findable=frozenset(each for each in looked_for if says(query.filter, items[each])),
+        still=frozenset(
+            item_id
+            for item_id, item in (items if then is None else then).items()
+            if _is_shown(item)
+            and _is_sold(item, allows)
+            and (item_id not in items or not says(query.filter, items[item_id]) or says(query.filter, item))
+        ),
+        unknown=tuple(
+            each
+            for each in dict.fromkeys([*session, *excluded])
+            if each not in items and each not in release.vocabulary
+        ),
+        is_lifted=is_lifted,
+        store_state=store_state,
+        n_looks=n_looks,
+        index_guard=NotingGuard(index != "guarded off"),
+        ranker_guard=NotingGuard(ranker != "guarded off"),
     )
 
 
@@ -160,17 +238,22 @@ def item_id_of(number: int) -> str:
     return ("/a b/{}", "影片-{}", "{}", "ÄÖ?&#%{}", "e\u0301{}", "\u00e9{}")[number % 6].format(number)
 
 
-def _release(rng: np.random.Generator, n_items: int, tower: Tower) -> LoadedRelease:
+def _hashes(item_ids: list[str]) -> NDArray[np.uint64]:
+    return np.array([hash64(each) for each in item_ids], dtype=np.uint64)
+
+
+def _release(rng: np.random.Generator, n_items: int, tower: Tower, index: Part, ranker: Part) -> LoadedRelease:
     ids, content = unit(rng, n_items), unit(rng, n_items)
     has_id, present = rng.random(n_items) < 0.8, rng.random(n_items) < 0.8
     towers: dict[Tower, QueryEncoder | None] = {
         "works": MeanOfHistory(DIM), "fails": FailingTower(), "not finite": BrokenTower(), "none": None,
     }  # fmt: skip
+    rankers: dict[Part, Ranker | None] = {"works": TwoOutputs(), "fails": FailingRanker(), "none": None}
     following = [
         [(int(row), float(1 / (place + 1))) for place, row in enumerate(rng.permutation(n_items)[:3]) if row != item]
         for item in range(n_items)
     ]
-    return in_memory_release(
+    release = in_memory_release(
         [_item(rng, number) for number in range(n_items)],
         ids * has_id[:, None] + content * present[:, None],
         counts=rng.integers(0, 9, n_items),
@@ -181,40 +264,94 @@ def _release(rng: np.random.Generator, n_items: int, tower: Tower) -> LoadedRele
         item_encoder=None if tower == "none" else SumOfParts(DIM),
         id_vectors=None if tower == "none" else IdVectors(ids, has_id),
     )
+    release = replace(release, ranker=rankers.get(ranker, TwoOutputs()))
+    return replace(release, index=FailingIndex(release.item_vectors)) if index == "fails" else release
 
 
 def _item(rng: np.random.Generator, number: int) -> CatalogItem:
     starts, ends = (TIMES[int(rng.integers(len(TIMES)))] for _ in range(2))
-    title = None if rng.random() < 0.2 else f"Title {number}"
+    maybe: dict[str, Any] = {
+        "stock": int(rng.integers(0, 4)), "in_stock": bool(rng.random() < 0.7), "adult": bool(rng.random() < 0.3),
+        "tags": [str(each) for each in rng.choice(["x", "y"], int(rng.integers(1, 3)), replace=False)],
+    }  # fmt: skip
     return CatalogItem(
-        item_id_of(number), title, hidden=bool(rng.random() < 0.15), available_from=starts, available_until=ends
+        item_id_of(number),
+        title=None if rng.random() < 0.2 else f"Title {number}",
+        categories=tuple(str(each) for each in rng.choice(["a", "b", "c"], int(rng.integers(0, 3)), replace=False)),
+        price=None if rng.random() < 0.3 else float(rng.integers(0, 4)),
+        hidden=bool(rng.random() < 0.15),
+        available_from=starts,
+        available_until=ends,
+        attributes={name: value for name, value in maybe.items() if rng.random() < 0.5},
     )
 
 
-def _live_item(rng: np.random.Generator, number: int) -> LiveItem:
+def _live_item(rng: np.random.Generator, number: int, *, deleted_share: float = 0.2) -> LiveItem:
     fields: dict[str, Any] = _item(rng, number).to_json()
     if rng.random() < 0.1:
         fields["available_until"] = "one of these days"
     vector = unit(rng, 1)[0]
     space_id = space("text", DIM).space_id if rng.random() < 0.7 else "another space"
     vectors = {"text": vector} if rng.random() < 0.8 else {}
-    return LiveItem(
-        item_id_of(number), fields, vectors, {"text": space_id} if vectors else {}, deleted=bool(rng.random() < 0.2)
-    )
+    is_deleted = bool(rng.random() < deleted_share)
+    return LiveItem(item_id_of(number), fields, vectors, {"text": space_id} if vectors else {}, deleted=is_deleted)
+
+
+def _in_steps(rng: np.random.Generator, release: LoadedRelease, live: tuple[LiveItem, ...]) -> CatalogView:
+    """The catalogue with all of them, some of which were other than they are now: sold elsewhere, or deleted."""
+    half = int(rng.integers(0, len(live) + 1))
+    catalog = view_of(release, live[:half], version=1)
+    earlier = [replace(each, deleted=not each.deleted, vectors={}, space_ids={}) for each in live if rng.random() < 0.3]
+    catalog = updated(catalog, 2, [*live[half:], *earlier])
+    return updated(catalog, 3, [item for item in live if catalog.live_items[item.item_id] is not item])
+
+
+def _later(
+    rng: np.random.Generator, later: Later, release: LoadedRelease, catalog: CatalogView, live: tuple[LiveItem, ...]
+) -> tuple[CatalogView | None, Items | None]:
+    """The catalogue when the slate leaves, and what is then said of all items; None where nothing is different."""
+    if later == "same":
+        return (catalog if rng.random() < 0.5 else None), None
+    numbers = rng.permutation(release.n_items + len(live) + 1)[: int(rng.integers(1, 9))]
+    changes = tuple(_live_item(rng, int(number), deleted_share=0.4) for number in numbers)
+    if later == "changed":
+        after = _with_live({item.item_id: item for item in _items_of(release)}, (*live, *changes))
+        return updated(catalog, 9, changes), after
+    if later == "another release":
+        release = _release(rng, max(release.n_items - 1, 0), "works", "works", "none")
+        release = replace(release, manifest=release.manifest.model_copy(update={"release_id": "r2"}))
+    # Only these were upserted since: rows of newcomers are given anew.
+    after = _with_live({item.item_id: item for item in _items_of(release)}, changes)
+    return view_of(release, changes, version=9), after
 
 
 def _items_of(release: LoadedRelease) -> list[CatalogItem]:
-    rows = release.items.drop_columns(["line", "attributes"]).to_pylist()
-    return [CatalogItem(**{**row, "categories": tuple(row["categories"] or ())}) for row in rows]
+    rows = release.items.drop_columns(["line"]).to_pylist()
+    return [
+        CatalogItem(**{**row, "categories": tuple(row["categories"] or ()), "attributes": _object(row["attributes"])})
+        for row in rows
+    ]
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    return {} if text is None else dict(json.loads(text))
+
+
+def _with_live(items: Items, live: tuple[LiveItem, ...]) -> Items:
+    """What is said of all items after these upserts; those that were deleted are not in it."""
+    last = {item.item_id: item for item in live}
+    deleted = {item_id for item_id, item in last.items() if item.deleted}
+    now = {**items, **{item_id: _now(item) for item_id, item in last.items()}}
+    return {item_id: item for item_id, item in now.items() if item_id not in deleted}
 
 
 def _now(item: LiveItem) -> CatalogItem:
-    """The item as upserted; `attributes` tell what is no field of an item."""
+    """The item as upserted."""
     fields = dict(item.fields)
     unreadable = fields["available_until"] == "one of these days"
     for name in ("available_from", "available_until"):
         fields[name] = datetime.fromisoformat(fields[name]) if fields[name] and not unreadable else None
-    now = CatalogItem(**{**fields, "attributes": {"deleted": item.deleted}})
+    now = CatalogItem(**fields)
     return replace(now, hidden=now.hidden or unreadable)
 
 
@@ -224,16 +361,23 @@ def _is_shown(item: CatalogItem) -> bool:
     return has_begun and not has_ended and not item.hidden
 
 
-def _config(rng: np.random.Generator, exclude_seen: bool) -> RecommenderConfig:
-    """Quotas small enough that sources run dry, and large enough that they do not."""
-    ann, similar, recent, popular, overshoot = rng.choice([0, 1, 3, 50], 5).tolist()
-    return RecommenderConfig(
-        retrieval=RetrievalConfig(
-            ann=ann, similar=similar, recent=recent, popular=popular, max_seen_overshoot=overshoot
-        ),
-        filter=FilterConfig(exclude_seen=exclude_seen),
-        rerank=RerankConfig(diversity=float(rng.choice([0, 0.1, 0.9])), window=int(rng.choice([1, 5, 200]))),
-    )
+def _is_sold(item: CatalogItem, config: FilterConfig) -> bool:
+    """Whether the configuration's own expressions let it pass."""
+    never = (*config.never, *((config.out_of_stock,) if config.out_of_stock else ()))
+    return not any(says(each, item) for each in never) and all(says(each, item) for each in config.only)
+
+
+def _had(config: FilterConfig, *ids: Any) -> set[str]:
+    """What the user has had already: the session, what is stored, and what was served, if that is asked for."""
+    session, stored, served = ids
+    seen = {*session, *stored} if config.exclude_seen else set()
+    return seen | (set(served) if config.exclude_served_s >= 1 else set())
+
+
+def _quotas(rng: np.random.Generator) -> RetrievalConfig:
+    """Small enough that sources run dry, and large enough that they do not."""
+    names = ("ann", "similar", "category", "trending", "recent", "explore", "popular", "max_seen_overshoot")
+    return RetrievalConfig(**dict(zip(names, rng.choice([0, 1, 3, 50], len(names)).tolist(), strict=True)))
 
 
 def unit(rng: np.random.Generator, n: int) -> Floats:
