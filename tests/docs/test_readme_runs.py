@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ def is_what_a_reader_expects(reply: Any, may_be_empty: bool = False) -> bool:
 @pytest.mark.slow
 def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
-    in_order = [block for block in blocks() if block.kind in ("run", "serve", "curl", "file")]
+    in_order = [block for block in blocks() if block.kind in ("run", "serve", "curl", "python", "file")]
     (service,) = (at for at, block in enumerate(in_order) if block.kind == "serve")
     for block in in_order[:service]:
         follow(reader, block)
@@ -193,6 +194,9 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
 
 
 def follow(reader: Reader, block: Block) -> None:
+    if block.kind == "python":
+        assert reader.runs(replace(block, text=f"python - <<'PROGRAM'\n{block.text}\nPROGRAM")).strip()
+        return
     if block.kind == "file":
         reader.writes(block)
         if block.mark[1] == "data/interactions.csv":
