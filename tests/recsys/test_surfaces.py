@@ -6,6 +6,7 @@ import pytest
 
 from recsys.config import load_config
 from recsys.errors import ConfigError, InvalidRequest
+from recsys.filtering import OUT_OF_STOCK
 from recsys.recommender import RecommenderConfig
 from recsys.reranking import Boost, ExplorationConfig, RerankConfig, SurfaceRules
 from recsys.retrieval import RetrievalConfig
@@ -53,10 +54,12 @@ def load(folder: Path, text: str) -> WorkspaceConfig:
 def test_a_surface_in_the_file_is_what_a_request_on_it_is_answered_with(tmp_path: Path) -> None:
     config = load(tmp_path, TOML)
     home = Surfaces.of(config.recommender, config.surfaces).resolve("home")
-    assert (home.name, home.limit, home.exclude_recently_served_s) == ("home", 12, 60)
-    assert (home.filter, home.value) == ("attributes.adult != true", {"p_click": 1.0, "p_buy": 5.0})
-    assert home.expressions == ("attributes.adult != true", "attributes.new = true", "attributes.stock = 0")
+    assert (home.name, home.limit, home.recommender.filter.exclude_served_s) == ("home", 12, 60)
     recommender = home.recommender
+    assert recommender.filter.only == ("attributes.adult != true",)
+    assert recommender.rank.value == {"p_click": 1.0, "p_buy": 5.0}
+    of_home = ("attributes.adult != true", "attributes.new = true", "attributes.stock = 0")
+    assert home.expressions == (OUT_OF_STOCK, *of_home)
     assert (recommender.retrieval.ann, recommender.retrieval.popular) == (10, 5)
     assert recommender.filter.exclude_seen is False
     rerank = recommender.rerank
@@ -74,7 +77,7 @@ def test_what_a_surface_leaves_out_is_as_without_one() -> None:
     surfaces = Surfaces.of(BASE, {"plain": SurfaceConfig(), "one": SurfaceConfig(max_per_category=1, window=5)})
     assert surfaces.resolve(None).recommender is BASE
     assert surfaces.resolve("plain").recommender == BASE
-    assert surfaces.resolve("plain").expressions == ("x = 1",)
+    assert surfaces.resolve("plain").expressions == (OUT_OF_STOCK, "x = 1")
     one = surfaces.resolve("one").recommender
     assert one.rerank.rules == SurfaceRules(max_per_category=1, bury=("x = 1",))
     assert (one.rerank.diversity, one.rerank.window, one.rerank.exploration.explore_pool) == (0.4, 5, 9)
