@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +26,14 @@ BLUE_ALPHAS = {"a1", "a3", "a5", "a7", "a9"}
 NOTHING = "price < 0"
 
 
+@pytest.fixture(scope="module")
+def still() -> Iterator[Shop]:
+    """A shop that is asked and never changed."""
+    with open_shop() as running:
+        everybody_takes_everything(running)
+        yield running
+
+
 @pytest.fixture
 def taken(shop: Shop) -> Shop:
     everybody_takes_everything(shop)
@@ -32,23 +41,23 @@ def taken(shop: Shop) -> Shop:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_only_what_matches_is_shown_and_all_of_it(taken: Shop, route: str) -> None:
-    reply = reply_of(taken, route, filter=ALPHA_BLUE, limit=500)
+def test_only_what_matches_is_shown_and_all_of_it(still: Shop, route: str) -> None:
+    reply = reply_of(still, route, filter=ALPHA_BLUE, limit=500)
     assert set(ids(reply)) == BLUE_ALPHAS
     assert "filter" not in reply["degraded"]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_where_nothing_matches_other_items_are_shown_and_it_is_said(taken: Shop, route: str) -> None:
-    without = slate_of(taken, route, limit=500)
-    reply = reply_of(taken, route, filter=NOTHING, limit=500)
+def test_where_nothing_matches_other_items_are_shown_and_it_is_said(still: Shop, route: str) -> None:
+    without = slate_of(still, route, limit=500)
+    reply = reply_of(still, route, filter=NOTHING, limit=500)
     assert sorted(ids(reply)) == sorted(without)
     assert "filter" in reply["degraded"]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_strict_filter_that_nothing_matches_gives_nothing(taken: Shop, route: str) -> None:
-    reply = reply_of(taken, route, filter=NOTHING, strict_filtering=True)
+def test_a_strict_filter_that_nothing_matches_gives_nothing(still: Shop, route: str) -> None:
+    reply = reply_of(still, route, filter=NOTHING, strict_filtering=True)
     assert (reply["items"], reply["next_page_token"]) == ([], None)
     assert "filter" not in reply["degraded"]
 
@@ -93,21 +102,21 @@ def test_an_attribute_that_only_an_upsert_has_can_be_filtered_by(taken: Shop) ->
         ("(" * 100 + "price = 1" + ")" * 100, "column"),
     ],
 )
-def test_a_filter_that_is_wrong_is_refused_with_its_column(taken: Shop, route: str, text: str, says: str) -> None:
-    problem = refused(asked(taken, route, filter=text), 422)
+def test_a_filter_that_is_wrong_is_refused_with_its_column(still: Shop, route: str, text: str, says: str) -> None:
+    problem = refused(asked(still, route, filter=text), 422)
     assert problem["field"] == "/filter"
     assert says in problem["detail"]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_filter_that_is_too_long_is_refused(taken: Shop, route: str) -> None:
-    assert refused(asked(taken, route, filter="price = 1".ljust(4097)), 422)["field"] == "/filter"
-    assert asked(taken, route, filter='title contains "' + "影" * 4000 + '"').status_code == 200
+def test_a_filter_that_is_too_long_is_refused(still: Shop, route: str) -> None:
+    assert refused(asked(still, route, filter="price = 1".ljust(4097)), 422)["field"] == "/filter"
+    assert asked(still, route, filter='title contains "' + "影" * 4000 + '"').status_code == 200
 
 
 @pytest.mark.parametrize("route", BODIES)
-def test_excluded_items_stay_away_under_a_filter(taken: Shop, route: str) -> None:
-    shown = slate_of(taken, route, filter=ALPHA_BLUE, exclude_item_ids=["a1", "a3", "nowhere"], limit=500)
+def test_excluded_items_stay_away_under_a_filter(still: Shop, route: str) -> None:
+    shown = slate_of(still, route, filter=ALPHA_BLUE, exclude_item_ids=["a1", "a3", "nowhere"], limit=500)
     assert set(shown) == BLUE_ALPHAS - {"a1", "a3"}
 
 

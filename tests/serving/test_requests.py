@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +14,16 @@ from starlette.testclient import TestClient
 from tests.serving.asking import ids, recommend, refused
 from tests.serving.conftest import OpenShop, Serve
 from tests.serving.routes_of_items import BODIES, ROUTES, asked, everybody_takes_everything, reply_of, slate_of
-from tests.serving.shop import Parts, Shop
+from tests.serving.shop import Parts, Shop, open_shop
 from tests.serving.world import FamilyNames
+
+
+@pytest.fixture(scope="module")
+def still() -> Iterator[Shop]:
+    """A shop that is only asked what it refuses."""
+    with open_shop() as running:
+        yield running
+
 
 QUERIES = tuple(name for name in ROUTES if name not in BODIES)
 
@@ -51,8 +59,8 @@ def test_no_more_than_the_limit_are_shown(shop: Shop, route: str, limit: int) ->
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("limit", [0, 501, -1, 10**12, "many", 1.5, True])
-def test_a_limit_that_is_none_is_refused(shop: Shop, route: str, limit: Any) -> None:
-    assert refused(asked(shop, route, limit=limit), 422)["field"] == "/limit"
+def test_a_limit_that_is_none_is_refused(still: Shop, route: str, limit: Any) -> None:
+    assert refused(asked(still, route, limit=limit), 422)["field"] == "/limit"
 
 
 def test_the_most_that_a_service_gives_may_be_less(opened: OpenShop) -> None:
@@ -85,9 +93,9 @@ def test_the_most_that_a_service_gives_may_be_less(opened: OpenShop) -> None:
         ({"unheard_of": 1}, "/unheard_of"),
     ],
 )
-def test_types_are_strict_and_the_field_is_named(shop: Shop, route: str, more: dict[str, Any], field: str) -> None:
-    assert refused(asked(shop, route, **more), 422)["field"] == field
-    assert list(shop.store.exposures()) == []
+def test_types_are_strict_and_the_field_is_named(still: Shop, route: str, more: dict[str, Any], field: str) -> None:
+    assert refused(asked(still, route, **more), 422)["field"] == field
+    assert list(still.store.exposures()) == []
 
 
 @pytest.mark.parametrize("route", QUERIES)
@@ -106,11 +114,11 @@ def test_types_are_strict_and_the_field_is_named(shop: Shop, route: str, more: d
         ("surface=", "/surface"),
     ],
 )
-def test_query_strings_are_as_strict(shop: Shop, route: str, query: str, field: str) -> None:
+def test_query_strings_are_as_strict(still: Shop, route: str, query: str, field: str) -> None:
     path = ROUTES[route][1]
     separator = "&" if route == "similar_by_query" else ""
     prefix = "item_id=b3" if separator else ""
-    assert refused(shop.client.get(f"{path}?{prefix}{separator}{query}"), 422)["field"] == field
+    assert refused(still.client.get(f"{path}?{prefix}{separator}{query}"), 422)["field"] == field
 
 
 @pytest.mark.parametrize("route", BODIES)
@@ -124,7 +132,7 @@ def test_what_is_only_validated_is_answered_with_nothing_and_leaves_nothing(shop
 
 
 @pytest.mark.parametrize("route", BODIES)
-def test_validating_refuses_what_answering_would(shop: Shop, route: str) -> None:
+def test_validating_refuses_what_answering_would(still: Shop, route: str) -> None:
     for more, field in [
         ({"filter": "price >"}, "/filter"),
         ({"filter": "attributes.nothing = 1"}, "/filter"),
@@ -132,16 +140,16 @@ def test_validating_refuses_what_answering_would(shop: Shop, route: str) -> None
         ({"user_id": "a\n"}, "/user_id"),
         ({"page_token": "forged"}, "/page_token"),
     ]:
-        assert refused(asked(shop, route, validate_only=True, **more), 422)["field"] == field
+        assert refused(asked(still, route, validate_only=True, **more), 422)["field"] == field
 
 
-def test_validating_a_search_looks_at_its_vector_and_picture(shop: Shop) -> None:
+def test_validating_a_search_looks_at_its_vector_and_picture(still: Shop) -> None:
     for body, field in [
         ({"vector": [1.0]}, "/vector"),
         ({"vector": [1.0], "modality": "smell"}, "/modality"),
         ({"image_base64": "%%"}, "/image_base64"),
     ]:
-        assert refused(shop.post("/v1/search", validate_only=True, **body), 422)["field"] == field
+        assert refused(still.post("/v1/search", validate_only=True, **body), 422)["field"] == field
 
 
 def test_the_context_of_a_request_is_kept_in_the_log(shop: Shop) -> None:
@@ -227,7 +235,7 @@ def _admission_of(app: Any) -> Any:
     return layer._admission
 
 
-def test_bodies_that_are_no_json_are_refused_everywhere(shop: Shop) -> None:
+def test_bodies_that_are_no_json_are_refused_everywhere(still: Shop) -> None:
     for _, path, _ in (ROUTES[route] for route in BODIES):
         for body in (
             b"",
@@ -237,9 +245,9 @@ def test_bodies_that_are_no_json_are_refused_everywhere(shop: Shop) -> None:
             b"[" * 5000,
             json.dumps({"a": 1e999}).encode(),
         ):
-            response = shop.client.post(path, content=body, headers={"content-type": "application/json"})
+            response = still.client.post(path, content=body, headers={"content-type": "application/json"})
             refused(response, 422)
-        refused(shop.client.post(path, content=b"{}"), 415)
+        refused(still.client.post(path, content=b"{}"), 415)
 
 
 def test_many_at_once_are_all_answered_each_for_its_own_user(shop: Shop) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from serving.service import Service
 from tests.serving.asking import event, ids, recommend, refused, send
 from tests.serving.conftest import OpenShop
 from tests.serving.routes_of_items import EVERYTHING, everybody_takes_everything
-from tests.serving.shop import Parts, Shop, shop, without_encoders
+from tests.serving.shop import Parts, Shop, open_shop, shop, without_encoders
 from tests.serving.world import Shelf
 from tests.worlds.families import axis_of
 
@@ -64,6 +64,13 @@ def encoders_are(error: Exception) -> Callable[[Service], Service]:
     return lambda service: replace(service, content=NoEncoder(error))
 
 
+@pytest.fixture(scope="module")
+def still() -> Iterator[Shop]:
+    """A shop that is asked and never changed."""
+    with open_shop() as running:
+        yield running
+
+
 @pytest.mark.parametrize(
     "way",
     [
@@ -77,8 +84,8 @@ def encoders_are(error: Exception) -> Callable[[Service], Service]:
         {"vector": [1e-300 * number for number in GAMMA], "modality": "item"},
     ],
 )
-def test_every_way_to_search_finds_the_family(shop: Shop, way: dict[str, Any]) -> None:
-    reply = answered(shop, "/v1/search", limit=9, **way)
+def test_every_way_to_search_finds_the_family(still: Shop, way: dict[str, Any]) -> None:
+    reply = answered(still, "/v1/search", limit=9, **way)
     assert all(item_id.startswith("c") for item_id in ids(reply))
     assert len(set(ids(reply))) == 9
     assert reply["degraded"] == []
@@ -143,16 +150,16 @@ def test_the_more_it_is_personalised_the_more_it_is_of_the_person(shop: Shop) ->
         ({"text": "gamma", "weight": 0.5}, "/weight"),
     ],
 )
-def test_a_wrong_search_is_refused_by_name(shop: Shop, body: dict[str, Any], field: str) -> None:
-    assert refused(shop.post("/v1/search", **body), 422).get("field", "") == field
+def test_a_wrong_search_is_refused_by_name(still: Shop, body: dict[str, Any], field: str) -> None:
+    assert refused(still.post("/v1/search", **body), 422).get("field", "") == field
 
 
 @pytest.mark.parametrize(
     "number", ["1e400", "NaN", "Infinity", "-Infinity"], ids=["too large", "nan", "infinite", "minus infinite"]
 )
-def test_a_vector_of_what_is_no_number_is_refused(shop: Shop, number: str) -> None:
+def test_a_vector_of_what_is_no_number_is_refused(still: Shop, number: str) -> None:
     body = '{"vector": [' + ", ".join([number] * 8) + "]}"
-    response = shop.client.post("/v1/search", content=body, headers={"content-type": "application/json"})
+    response = still.client.post("/v1/search", content=body, headers={"content-type": "application/json"})
     refused(response, 422)
 
 
@@ -283,8 +290,8 @@ def test_words_that_say_nothing_leave_the_item_as_it_is(shop: Shop) -> None:
         ({"item_id": "a\n1", "text": "x"}, "/item_id"),
     ],
 )
-def test_a_wrong_refinement_is_refused_by_name(shop: Shop, body: dict[str, Any], field: str) -> None:
-    assert refused(shop.post("/v1/refine", **body), 422).get("field", "") == field
+def test_a_wrong_refinement_is_refused_by_name(still: Shop, body: dict[str, Any], field: str) -> None:
+    assert refused(still.post("/v1/refine", **body), 422).get("field", "") == field
 
 
 def test_ranking_gives_items_the_values_that_recommending_gives_them(shop: Shop) -> None:
