@@ -422,6 +422,7 @@ def expose(
         recommendation_id=query.recommendation_id,
         items=items,
         release=catalog.release.release_id,
+        variants=query.variants,
         degraded=trace.degraded,
         missing_ids=known.missing_ids,
         trace=tuple(trace.stages),
@@ -474,4 +475,5 @@ def _exposure(query: Query, items: tuple[SlateItem, ...], release_id: str) -> Ex
         propensities=tuple(item.propensity for item in items),
         sources=tuple(item.source for item in items),
         surface=query.surface,
+        variants=query.variants,
     )

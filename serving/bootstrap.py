@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embeddings.content_encoder import OnnxContentEncoder, described_spaces
 from recsys.budget import StageCosts
+from recsys.errors import ConfigError, InvalidRequest
 from recsys.events import Exposure
 from recsys.expressions.parsing import parse
 from recsys.history import HistoryCache
@@ -23,7 +24,6 @@ from recsys.storage.drainer import Drainer
 from recsys.storage.release_urls import open_release_store
 from recsys.storage.spool import Spool
 from recsys.storage.urls import open_shared_buckets, open_state_reader, open_store
-from recsys.surfaces import Surfaces
 from recsys.workspace import WorkspaceConfig
 from serving.background import Repeating
 from serving.encoding.bootstrap import max_frame_bytes
@@ -122,18 +122,18 @@ def direct_exposures(store: Store, served_keep_s: float = 0.0) -> Exposures:
 
 
 def longest_served_s(config: WorkspaceConfig) -> float:
-    """How long what was served must be kept for any surface, in seconds; 0 where none asks for it."""
-    surfaces = Surfaces.of(config.recommender, config.surfaces)
-    each = (surfaces.default, *surfaces.by_name.values())
-    return max(surface.recommender.filter.exclude_served_s for surface in each)
+    """How long what was served must be kept for any surface and variant, in seconds; 0 where none asks for it."""
+    return max(surface.recommender.filter.exclude_served_s for _, surface in config.resolved_surfaces().every())
 
 
 def _require_sound(config: WorkspaceConfig) -> None:
-    """Raises InvalidRequest where an expression of the configuration is none."""
-    surfaces = Surfaces.of(config.recommender, config.surfaces)
-    for surface in (surfaces.default, *surfaces.by_name.values()):
+    """Raises ConfigError, which says where, where an expression of the configuration is none."""
+    for where, surface in config.resolved_surfaces().every():
         for text in surface.expressions:
-            parse(text, field=f"surfaces.{surface.name}" if surface.name else "recommender")
+            try:
+                parse(text, field=where)
+            except InvalidRequest as error:
+                raise ConfigError(f"{where}: {error}") from None
 
 
 def encoder_client(settings: Settings, telemetry: Telemetry) -> EncoderClient | None:
@@ -182,7 +182,7 @@ def service_over(
     histories = HistoryCache(int(cache.histories_mib * 2**20), lambda hit: telemetry.cache("history", HIT[hit]))
     known = KnownStates(int(cache.user_states_mib * 2**20), telemetry)
     exposures = exposures or direct_exposures(store, longest_served_s(settings.config))
-    fixed = Surfaces.of(settings.recommender, settings.config.surfaces)
+    fixed = settings.config.resolved_surfaces(settings.recommender)
 
     def load_cached(release_id: str) -> LoadedRelease:
         release = with_caches(load(release_id), content_vectors)

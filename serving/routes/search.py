@@ -184,7 +184,9 @@ def _nothing(query: Query) -> Answer:
         budget: Budget,
     ) -> Slate:
         missing = tuple(each for each in query.exclude_item_ids if catalog.row(each) is None)
-        return Slate(query.recommendation_id, (), catalog.release.release_id, missing_ids=missing)
+        return Slate(
+            query.recommendation_id, (), catalog.release.release_id, variants=query.variants, missing_ids=missing
+        )
 
     return answer
 
