@@ -57,4 +57,5 @@ def exposure_of(query: Query, items: tuple[SlateItem, ...], release_id: str) -> 
         sources=tuple([item.source for item in items]),
         surface=query.surface,
         context=query.context,
+        variants=query.variants,
     )

@@ -374,6 +374,7 @@ def expose(
         recommendation_id=query.recommendation_id,
         items=items,
         release=catalog.release.release_id,
+        variants=query.variants,
         degraded=trace.degraded,
         missing_ids=known.missing_ids,
         trace=tuple(trace.stages),

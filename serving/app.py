@@ -24,7 +24,19 @@ from serving.cors import Cors
 from serving.envelope import ROUTE, Envelope, Observers, Rules
 from serving.operations import API_VERSION, TITLE, Operation, openapi_document
 from serving.rate_limits import RateLimits
-from serving.routes import events, health, items, lists, ranking, recommendations, search, similar, traces, users
+from serving.routes import (
+    events,
+    experiments,
+    health,
+    items,
+    lists,
+    ranking,
+    recommendations,
+    search,
+    similar,
+    traces,
+    users,
+)
 from serving.scopes import NeededScopes
 from serving.service import Service
 from serving.settings import Settings, settings_here
@@ -39,6 +51,7 @@ OPERATIONS = (
     *similar.OPERATIONS,
     *search.OPERATIONS,
     *lists.OPERATIONS,
+    experiments.OPERATION,
     events.OPERATION,
     *items.OPERATIONS,
     *users.OPERATIONS,

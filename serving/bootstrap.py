@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embeddings.content_encoder import OnnxContentEncoder, described_spaces
 from recsys.budget import StageCosts
+from recsys.errors import ConfigError, InvalidRequest
 from recsys.events import Exposure
 from recsys.expressions.parsing import parse
 from recsys.history import HistoryCache
@@ -125,17 +126,18 @@ def direct_exposures(store: Store, served_keep_s: Callable[[], float]) -> Exposu
 
 
 def longest_served_s(surfaces: Surfaces) -> float:
-    """How long what was served must be kept for any surface, in seconds; 0 where none asks for it."""
-    each = (surfaces.default, *surfaces.by_name.values())
-    return max(surface.recommender.filter.exclude_served_s for surface in each)
+    """How long what was served must be kept for any surface and variant, in seconds; 0 where none asks for it."""
+    return max(surface.recommender.filter.exclude_served_s for _, surface in surfaces.every())
 
 
 def require_sound(config: WorkspaceConfig) -> None:
-    """Raises InvalidRequest where an expression of the configuration is none."""
-    surfaces = Surfaces.of(config.recommender, config.surfaces)
-    for surface in (surfaces.default, *surfaces.by_name.values()):
+    """Raises ConfigError, which says where, where an expression of the configuration is none."""
+    for where, surface in config.resolved_surfaces().every():
         for text in surface.expressions:
-            parse(text, field=f"surfaces.{surface.name}" if surface.name else "recommender")
+            try:
+                parse(text, field=where)
+            except InvalidRequest as error:
+                raise ConfigError(f"{where}: {error}") from None
 
 
 def encoder_client(settings: Settings, telemetry: Telemetry) -> EncoderClient | None:
@@ -183,7 +185,7 @@ def service_over(
     trends = Trends(lambda now_ms: guarded.trending(now_ms, serving.trending_half_life_s, TRENDING_ITEMS), telemetry)
     histories = HistoryCache(int(cache.histories_mib * 2**20), lambda hit: telemetry.cache("history", HIT[hit]))
     known = KnownStates(int(cache.user_states_mib * 2**20), telemetry)
-    fixed = Surfaces.of(settings.recommender, settings.config.surfaces)
+    fixed = settings.config.resolved_surfaces(settings.recommender)
 
     def surfaces() -> Surfaces:
         return fixed if watcher is None else watcher.current.surfaces
@@ -192,7 +194,7 @@ def service_over(
 
     def load_cached(release_id: str) -> LoadedRelease:
         release = with_caches(load(release_id), content_vectors)
-        for surface in (fixed.default, *fixed.by_name.values()):
+        for _, surface in fixed.every():
             require_value(release, surface.recommender.rank.value)
         local.know(release_id, release.content_encoder)
         return release

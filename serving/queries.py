@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -13,11 +14,13 @@ from starlette.requests import Request
 
 from recsys.errors import InvalidRequest
 from recsys.events import hash64
+from recsys.experiments import assign
 from recsys.expressions.evaluation import require_known
 from recsys.expressions.parsing import parse
 from recsys.fields import parse_id, parse_object
 from recsys.recommender import RecommenderConfig
 from recsys.serving_config import LimitsConfig
+from recsys.surfaces import NO_VARIANTS, Surfaces
 from recsys.times import to_ms
 from recsys.types import HistoryItem, Query, Slate, SlateItem
 from serving.bodies import Reply, json_reply
@@ -35,7 +38,7 @@ class Question:
     """A request for items, checked.
 
     Attributes:
-        config: of its surface.
+        config: of its surface, with the variants of the experiments that it is part of.
         page: where the recommendation stands that it goes on with.
         asked: digest of who asked and for what, to which page tokens are bound.
     """
@@ -59,12 +62,16 @@ def question_of(asked: Asking, service: Service, kind: str, of: object = None, *
         InvalidRequest: a field is wrong; it is named.
     """
     limits = service.settings.serving.limits
-    surface = service.surfaces().resolve(asked.surface)
+    now = datetime.now(UTC)
+    user_id = None if asked.user_id is None else parse_id(asked.user_id, "user_id")
+    session_id = None if asked.session_id is None else parse_id(asked.session_id, "session_id")
+    surfaces = service.surfaces()
+    variants = variants_of(asked, surfaces, now)
+    surface = surfaces.resolve(asked.surface, variants)
     limit = _limit(asked, surface.limit or DEFAULT_LIMIT, limits)
     _require_at_most(asked.history, limits.max_history, "history")
     _require_at_most(asked.exclude_item_ids, limits.max_exclude, "exclude_item_ids")
     canonical = _filter(asked.filter, service) if asked.filter else ""
-    now = datetime.now(UTC)
     recommendation_id = os.urandom(16).hex()
     digest = asked_digest(kind, of, asked.user_id, asked.session_id, asked.history, asked.surface, canonical)
     page = Page(recommendation_id, 0, NO_ITEMS)
@@ -74,8 +81,8 @@ def question_of(asked: Asking, service: Service, kind: str, of: object = None, *
     query = Query(
         recommendation_id=recommendation_id,
         now=now,
-        user_id=None if asked.user_id is None else parse_id(asked.user_id, "user_id"),
-        session_id=None if asked.session_id is None else parse_id(asked.session_id, "session_id"),
+        user_id=user_id,
+        session_id=session_id,
         history=tuple(map(_history_item, asked.history)) if asked.history else (),
         exclude_item_ids=tuple(parse_id(item_id, "exclude_item_ids") for item_id in asked.exclude_item_ids),
         limit=limit,
@@ -86,8 +93,14 @@ def question_of(asked: Asking, service: Service, kind: str, of: object = None, *
         strict_filtering=asked.strict_filtering,
         paged=page.shown,
         context=parse_object(asked.context, "context") if asked.context else {},
+        variants=variants,
     )
     return Question(query, surface.recommender, page, digest, asked.validate_only)
+
+
+def variants_of(asked: Asking, surfaces: Surfaces, now: datetime) -> Mapping[str, str]:
+    """Experiment → variant; without experiments it costs nothing."""
+    return assign(surfaces.experiments, asked, now) if surfaces.experiments else NO_VARIANTS
 
 
 NO_ITEMS = Query("", datetime(1970, 1, 1, tzinfo=UTC)).paged

@@ -328,6 +328,12 @@ class UserBlockReply(Struct):
     blocked: int
 
 
+class AssignmentReply(Struct):
+    """The variant of each experiment that a request with these ids on this surface is part of just now."""
+
+    variants: Mapping[str, str]
+
+
 class HealthReply(Struct, omit_defaults=True):
     """`status` is ok, ready or degraded."""
 

@@ -125,7 +125,7 @@ class Service:
         state, is_stale = await self.states.read(query.user_id, timeout_s, with_served=with_served)
         view = self.releases.view  # after the wait: the latest there is
         if view is None:
-            slate = Slate(query.recommendation_id, (), release="", degraded=("release",))
+            slate = Slate(query.recommendation_id, (), release="", variants=query.variants, degraded=("release",))
         else:
             store, around = OneRequest(state, self.expose, is_stale), self._surroundings(view)
             if in_thread:

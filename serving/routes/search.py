@@ -209,7 +209,8 @@ def _nothing(query: Query, item_id: str) -> Answer:
         history = (each.item_id for each in query.history)
         named = dict.fromkeys((*history, *query.exclude_item_ids, item_id))
         missing = tuple(each for each in named if each == item_id or catalog.row(each) is None)
-        return Slate(query.recommendation_id, (), catalog.release.release_id, missing_ids=missing)
+        release_id = catalog.release.release_id
+        return Slate(query.recommendation_id, (), release_id, variants=query.variants, missing_ids=missing)
 
     return answer
 
