@@ -23,7 +23,7 @@ HEADER = """\
 # Unknown names are refused, so a spelling mistake never passes for a setting. "" where nothing is set means: none.
 """
 WIDTH = 118
-EXAMPLE_NAME = "home"
+EXAMPLE_NAMES = {"surfaces": "home", "experiments": "newer_first"}
 
 
 def init_workspace(root: Path) -> tuple[dict[str, Any], int]:
@@ -85,7 +85,7 @@ def _example(config_type: type[BaseModel], path: tuple[str, ...], text: str) -> 
     """A section of sections, empty, and as a comment what one of them may hold, at the fields' examples."""
     says = described(config_type)
     lines = [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
-    lines += [f"[{'.'.join(path)}]", f"# [{'.'.join((*path, EXAMPLE_NAME))}]"]
+    lines += [f"[{'.'.join(path)}]", f"# [{'.'.join((*path, EXAMPLE_NAMES[path[-1]]))}]"]
     for name, field in config_type.model_fields.items():
         example = (field.examples or [field.get_default(call_default_factory=True)])[0]
         lines += [*_prose(says.get(name, ""), field), f"# {name} = {_toml(example)}"]

@@ -2,13 +2,13 @@
 
 A stage is expected to take what it took lately (an exponentially weighted mean). One that would overrun the budget is
 left out, and named in `degraded`. What is left out is not measured, so each time its expectation shrinks a little:
-after a slow minute it is tried again by itself.
+after a slow minute it is tried again by itself, and that one try decides.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from recsys.trace import StageTrace
 
@@ -21,26 +21,36 @@ class StageCosts:
 
     def __init__(self) -> None:
         self._mean_ms: dict[str, float] = {}
+        self._skipped: set[str] = set()
 
     def expected_ms(self, stage: str) -> float:
         """0 for a stage that was never seen: it is tried."""
         return self._mean_ms.get(stage, 0.0)
 
-    def note(self, stages: Iterable[StageTrace]) -> None:
-        """Learn from a finished request; stages that fell back did not do their work, and teach nothing."""
+    def note(self, stages: Iterable[StageTrace], tried: Collection[str]) -> None:
+        """Learn from a finished request. Stages that fell back did not do their work, and teach nothing; nor do those
+        that were not `tried`: a query vector out of a cache says nothing of the tower's cost."""
         for stage in stages:
-            if not stage.fallback:
+            if stage.name in tried and not stage.fallback:
                 before = self._mean_ms.get(stage.name, stage.duration_ms)
-                self._mean_ms[stage.name] = before + NEWEST_SHARE * (stage.duration_ms - before)
+                # The first try after a pause counts in full: what is still slow is left alone for as long again.
+                share = 1.0 if stage.name in self._skipped else NEWEST_SHARE
+                self._mean_ms[stage.name] = before + share * (stage.duration_ms - before)
+                self._skipped.discard(stage.name)
 
     def note_skipped(self, stage: str) -> None:
         self._mean_ms[stage] = self.expected_ms(stage) * (1 - FORGOTTEN_SHARE)
+        self._skipped.add(stage)
 
 
 class Budget:
-    """The time of one request, from the moment it came in."""
+    """The time of one request, from the moment it came in.
 
-    __slots__ = ("_clock", "_costs", "_deadline")
+    Attributes:
+        tried: the stages that it could afford.
+    """
+
+    __slots__ = ("_clock", "_costs", "_deadline", "tried")
 
     def __init__(
         self, budget_ms: float, costs: StageCosts, *, spent_ms: float = 0.0, clock: Callable[[], float] | None = None
@@ -54,6 +64,7 @@ class Budget:
         self._clock = clock or time.perf_counter
         self._costs = costs
         self._deadline = self._clock() + (budget_ms - spent_ms) / 1e3
+        self.tried: set[str] = set()
 
     @property
     def remaining_ms(self) -> float:
@@ -63,6 +74,7 @@ class Budget:
     def affords(self, stage: str) -> bool:
         """Whether a stage is expected to end in time; one that is not is counted as skipped."""
         if self._costs.expected_ms(stage) <= self.remaining_ms:
+            self.tried.add(stage)
             return True
         self._costs.note_skipped(stage)
         return False

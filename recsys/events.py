@@ -55,7 +55,7 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """The server's record of a slate served."""
+    """The server's record of a slate served. `context` is what the client said of the moment."""
 
     recommendation_id: str
     user_id: str | None
@@ -67,6 +67,7 @@ class Exposure:
     sources: tuple[str, ...]
     variants: Mapping[str, str] = field(default_factory=dict)
     surface: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ that it did.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -22,11 +22,14 @@ from recsys.expressions.parsing import parse
 from recsys.expressions.syntax import And, Expression
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows
+from recsys.types import Query
 
 UserRule = Literal["blocked", "seen"]
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
+NOTHING_MATCHES = "nothing_matches_the_filter"
+FEW_SHARE = 1 / 16
 OUT_OF_STOCK = "attributes.in_stock = false or attributes.stock <= 0"
 
 
@@ -215,6 +218,46 @@ def _rows_in(latest: CatalogView, earlier: CatalogView, rows: Rows) -> tuple[Row
 def unfiltered(gate: GateInput, config: FilterConfig) -> GateInput:
     """The same gate without the request's own filter."""
     return replace(gate, matching=matching_of("", config, gate.catalog))
+
+
+def top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
+    """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
+    found = np.empty(0, np.int64)
+    if fails_closed(gate, config):
+        return found
+    for order in _most_popular_first(gate):
+        for start in range(0, len(order), block):
+            if len(found) >= n_missing:
+                return found[:n_missing]
+            rows = order[start : start + block]
+            rows = rows[~np.isin(rows, tried)]
+            found = np.concatenate([found, rows[allowed(gate, rows, config)]])
+    return found[:n_missing]
+
+
+def _most_popular_first(gate: GateInput) -> Iterator[Rows]:
+    """The rows that match the filter: those of the release by falling popularity, then newcomers, the latest first."""
+    release, n_now, matching = gate.catalog.release, len(gate.catalog), gate.matching
+    n = release.n_items
+    if matching is None:
+        yield release.popular_rows
+        yield np.arange(n_now - 1, n - 1, -1, dtype=np.int64)
+    elif matching.n_allowed < FEW_SHARE * n_now:  # putting them in order costs less than passing over all
+        of_release, newcomers = np.split(matching.rows, [np.searchsorted(matching.rows, n)])
+        yield of_release[np.argsort(-release.log_popularity[of_release], kind="stable")]
+        yield newcomers[::-1]
+    else:
+        yield release.popular_rows[matching.mask[release.popular_rows]]
+        yield n_now - 1 - np.flatnonzero(matching.mask[n:][::-1])
+
+
+def lets_go(query: Query, gate: GateInput) -> bool:
+    """Whether a request whose filter nothing matches any more is answered without it: not where it is strict, nor where
+    earlier pages showed what matches: it has then come to its end."""
+    if not query.filter or query.strict_filtering or gate.matching is None:
+        return False
+    matched_before = _is_paged(gate, gate.matching.rows)
+    return matched_before is None or not matched_before.any()
 
 
 def _drop(name: str, mask: Mask, keep: Mask, dropped: dict[str, int] | None) -> None:

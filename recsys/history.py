@@ -15,15 +15,17 @@ from weakref import ReferenceType, ref
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.events import hash64
 from recsys.features.category_lists import CategoryLists
 from recsys.features.transitions import Neighbours, Votes
 from recsys.live import CatalogView
-from recsys.ports import ItemIndex
+from recsys.ports import ItemIndex, PackedState, UserState
 from recsys.types import HistoryItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
+NO_HASHES: Hashes = np.empty(0, np.uint64)
 LOOKED_BACK = 20  # latest interactions that tell which categories somebody is looking at
 NEAREST_KEPT = 400  # neighbours that are kept, about
 BYTES_OF_OBJECTS = 1500
@@ -206,3 +208,32 @@ def history_rows(history: Sequence[HistoryItem], catalog: CatalogView) -> tuple[
             rows.append(row)
             codes.append(catalog.release.event_type_code(item.event_type))
     return np.asarray(rows, dtype=np.int64), np.asarray(codes, dtype=np.int64)
+
+
+def history_of(state: UserState, session: Sequence[HistoryItem], catalog: CatalogView) -> History:
+    """What a user did, stored and in this session. Its arrays are its own: those of a state are views of all that the
+    store holds of the user."""
+    interactions = joined(state.history, session)
+    rows, event_types = history_rows(interactions, catalog)
+    in_session = sorted_hashes([item.item_id for item in session])
+    is_of_release = len(rows) == len(interactions) and not (rows >= catalog.release.n_items).any()
+    return History(
+        rows,
+        event_types,
+        np.union1d(state.seen, in_session) if len(in_session) else state.seen.copy(),
+        state.blocked.copy(),
+        catalog.release.neighbours,
+        tuple(item.item_id for item in session if catalog.row(item.item_id) is None),
+        newcomers_mark=None if is_of_release else catalog.newcomers.mark,
+        n_session=len(session),
+    )
+
+
+def served_since(stored: PackedState, since_ms: float) -> Hashes:
+    """uint64, sorted: what the user was served at that time (UTC milliseconds) or later."""
+    return np.unique(stored.served[stored.served_at_ms >= since_ms])
+
+
+def sorted_hashes(item_ids: Sequence[str]) -> Hashes:
+    """uint64, sorted, of some ids."""
+    return np.unique(np.array([hash64(each) for each in item_ids], dtype=np.uint64)) if item_ids else NO_HASHES

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from recsys.budget import UNLIMITED, Budget
 from recsys.explanations import explain
-from recsys.filtering import FilterConfig, allowed, fails_closed
+from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, lets_go, unfiltered
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.recommender import (
     ALONE,
     RecommenderConfig,
     Surroundings,
-    compared,
     encode,
     expose,
     found_again,
@@ -28,7 +27,7 @@ from recsys.recommender import (
     hydrate,
     rank,
 )
-from recsys.retrieval import SourceName, bit_of
+from recsys.retrieval import SourceName, bit_of, compared
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
@@ -55,7 +54,11 @@ def rank_items(
     gate = gate_of(query, known, catalog, config.filter)
     rows = np.array(list(dict.fromkeys(row for each in item_ids if (row := catalog.row(each)) is not None)), np.int64)
     with trace.stage("filter", len(rows)) as stage:
-        rows = rows[allowed(gate, rows, config.filter, trace.dropped)]
+        kept = rows[allowed(gate, rows, config.filter, trace.dropped)]
+        if not len(kept) and lets_go(query, gate):
+            kept = rows[allowed(unfiltered(gate, config.filter), rows, config.filter)]
+            stage.fallback = NOTHING_MATCHES if len(kept) else ""
+        rows = kept
         stage.out(rows)
     sources = np.full(len(rows), bit_of("given"), np.int64)
     candidates = compared(rows, sources, query_vector, catalog)
@@ -82,18 +85,29 @@ def list_items(
     known = hydrate(query, catalog, store, config.filter, around, trace)
     gate = gate_of(query, known, catalog, config.filter)
     with trace.stage("filter", len(rows)) as stage:
-        kept = np.empty(0, np.int64)
-        for start in range(0, 0 if fails_closed(gate, config.filter) else len(rows), BLOCK):
-            if len(kept) >= query.limit:
-                break
-            places = np.arange(start, min(start + BLOCK, len(rows)))
-            kept = np.concatenate([kept, places[allowed(gate, rows[places], config.filter, trace.dropped)]])
-        rows = rows[kept[: query.limit]]
-        values = catalog.log_popularity[rows] if values is None else values[kept[: query.limit]]
+        kept = _first_allowed(rows, query.limit, gate, config.filter, trace.dropped)
+        if not len(kept) and lets_go(query, gate):
+            kept = _first_allowed(rows, query.limit, unfiltered(gate, config.filter), config.filter)
+            stage.fallback = NOTHING_MATCHES if len(kept) else ""
+        rows = rows[kept]
+        values = catalog.log_popularity[rows] if values is None else values[kept]
         stage.out(rows)
     sources = np.full(len(rows), bit_of(source), np.int64)
     chosen = Candidates(rows, np.zeros(len(rows), np.float32), sources, values)
     return expose(query, known, chosen, gate, store, config, around, trace)
+
+
+def _first_allowed(
+    rows: Rows, limit: int, gate: GateInput, config: FilterConfig, dropped: dict[str, int] | None = None
+) -> Rows:
+    """int64 [k], k <= limit: the first places in `rows` that may be shown."""
+    kept = np.empty(0, np.int64)
+    for start in range(0, len(rows), BLOCK):
+        if len(kept) >= limit:
+            break
+        places = np.arange(start, min(start + BLOCK, len(rows)))
+        kept = np.concatenate([kept, places[allowed(gate, rows[places], config, dropped)]])
+    return kept[:limit]
 
 
 def _for_a_list(config: FilterConfig, query: Query) -> FilterConfig:

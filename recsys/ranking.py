@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.budget import Budget
 from recsys.config import Config
+from recsys.errors import ArtifactError
 from recsys.features.rank_features import rank_feature_matrix, weighted_value
+from recsys.guard import AlwaysOn
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RankFeatures
@@ -22,7 +25,7 @@ from recsys.types import Candidates
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 ALIKE = 0.25  # cosine of item vectors from which a history item is worth naming
-LOOKED_BACK = 20  # history items that an item may be said to be like
+LOOKED_BACK = 10  # history items that an item may be said to be like
 SOURCE_SAYS = {
     "pinned": "chosen by hand",
     "ann": "close to what you chose",
@@ -70,10 +73,36 @@ def learned_value(
     return weighted_value(ranker.predict(matrix, query_vector if ranker.query_dim else None), config.value)
 
 
+def learned_or_why(
+    features: RankFeatures,
+    query_vector: Floats | None,
+    catalog: CatalogView,
+    config: RankConfig,
+    guard: AlwaysOn,
+    budget: Budget,
+) -> tuple[Floats | None, str]:
+    """The ranker's value, or None and why: the blend then ranks."""
+    if not budget.affords("rank"):
+        return None, "no_time"
+    if not guard.works():
+        return None, "ranker_broken"
+    try:
+        value = learned_value(features, query_vector, catalog, config)
+    except ArtifactError:
+        guard.note(False)
+        return None, "ranker_failed"
+    guard.note(True)
+    return value, ""
+
+
 def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
     """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
-    leads = history.votes.voter(rows).tolist()
-    alike = _most_alike(history, rows, catalog) if -1 in leads else leads
+    voters = history.votes.voter(rows)
+    leads, alike = voters.tolist(), [-1] * len(rows)
+    unled = np.flatnonzero(voters < 0)
+    if len(unled):
+        for at, like in zip(unled.tolist(), _most_alike(history, rows[unled], catalog), strict=True):
+            alike[at] = like
     n_items, knows = catalog.release.n_items, len(history) > 0
     reasons = []
     for row, source, lead, like in zip(rows.tolist(), sources, leads, alike, strict=True):

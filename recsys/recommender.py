@@ -5,7 +5,7 @@ hydrate → encode → retrieve → filter → rank → choose → (explain) →
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,38 +14,38 @@ from numpy.typing import NDArray
 from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError, StoreUnavailable
-from recsys.events import Exposure, hash64
-from recsys.explanations import NOT_ASKED, UNEXPLAINED, Explanations, as_one, explain
+from recsys.explanations import NOT_ASKED, Explanations, explain
+from recsys.exposing import Say, exposure_of, slate_items, still_shown
 from recsys.expressions.evaluation import matches
 from recsys.expressions.parsing import parse
 from recsys.filtering import (
+    NOTHING_MATCHES,
     FilterConfig,
     GateInput,
     allowed,
     fails_closed,
     forbidden_by,
+    lets_go,
     matching_of,
-    still_allowed,
+    top_up,
     unfiltered,
 )
-from recsys.history import Histories, History, NoCache, history_rows, joined
+from recsys.guard import AlwaysOn
+from recsys.history import NO_HASHES, Histories, History, NoCache, history_of, served_since, sorted_hashes
 from recsys.live import CatalogView
-from recsys.ports import PackedState, RankFeatures, RequestStore, UserState
-from recsys.ranking import RankConfig, learned_value, rank_features, reasons_of
+from recsys.ports import PackedState, RequestStore, UserState
+from recsys.ranking import RankConfig, learned_or_why, rank_features, reasons_of
 from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
-from recsys.retrieval import Asked, RetrievalConfig, bit_of, found_by_all, merge, nearest_to, source_of
-from recsys.retrieval.sources import NO_FLOATS, NO_ROWS, AlwaysOn
+from recsys.retrieval import Asked, RetrievalConfig, bit_of, compared, found_by_all, merge, nearest_to
+from recsys.retrieval.sources import NO_ROWS
 from recsys.times import to_ms
 from recsys.trace import OpenStage, Trace
-from recsys.types import Candidates, Query, Slate, SlateItem
+from recsys.types import Candidates, Query, Slate
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
-NO_HASHES: Hashes = np.empty(0, np.uint64)
 NOBODY: PackedState = UserState()
-FEW_SHARE = 1 / 16
-Say = Callable[[History, Rows, Sequence[str], CatalogView], list[tuple[str, ...]]]
 
 
 class RecommenderConfig(Config):
@@ -157,7 +157,7 @@ def hydrate(
         stage.out(history)
         return Known(
             history=history,
-            excluded=_sorted_hashes(query.exclude_item_ids),
+            excluded=sorted_hashes(query.exclude_item_ids),
             served=served,
             profile=catalog.release.profile_of(query.user_id),
             missing_ids=tuple(dict.fromkeys(missing)),
@@ -170,34 +170,11 @@ def _read(
 ) -> tuple[History, Hashes]:
     """The history, and what was served lately. Raises StoreUnavailable where what is stored is no state."""
     key = (query.user_id, stored.version, query.history, catalog.release.release_id)
-    history = around.histories.of(key, catalog.newcomers.mark, lambda: _history(stored.unpack(), query, catalog))
-    return history, _served_lately(stored, to_ms(query.now), config) if config.exclude_served_s else NO_HASHES
-
-
-def _history(state: UserState, query: Query, catalog: CatalogView) -> History:
-    """Its arrays are its own: those of a state are views of all that the store holds of the user."""
-    interactions = joined(state.history, query.history)
-    rows, event_types = history_rows(interactions, catalog)
-    in_session = _sorted_hashes(tuple(item.item_id for item in query.history))
-    is_of_release = len(rows) == len(interactions) and not (rows >= catalog.release.n_items).any()
-    return History(
-        rows,
-        event_types,
-        np.union1d(state.seen, in_session) if len(in_session) else state.seen.copy(),
-        state.blocked.copy(),
-        catalog.release.neighbours,
-        tuple(item.item_id for item in query.history if catalog.row(item.item_id) is None),
-        newcomers_mark=None if is_of_release else catalog.newcomers.mark,
-        n_session=len(query.history),
+    history = around.histories.of(
+        key, catalog.newcomers.mark, lambda: history_of(stored.unpack(), query.history, catalog)
     )
-
-
-def _served_lately(stored: PackedState, now_ms: int, config: FilterConfig) -> Hashes:
-    return np.unique(stored.served[stored.served_at_ms >= now_ms - 1e3 * config.exclude_served_s])
-
-
-def _sorted_hashes(item_ids: tuple[str, ...]) -> Hashes:
-    return np.unique(np.array([hash64(each) for each in item_ids], dtype=np.uint64)) if item_ids else NO_HASHES
+    since_ms = to_ms(query.now) - 1e3 * config.exclude_served_s
+    return history, served_since(stored, since_ms) if config.exclude_served_s else NO_HASHES
 
 
 def encode(known: Known, catalog: CatalogView, budget: Budget, trace: Trace) -> Floats | None:
@@ -266,7 +243,7 @@ def retrieve(
             query_vector,
             overshoot=min(dropped_soon, config.retrieval.max_seen_overshoot),
             matching=gate.matching,
-            pinned=_pinned(config.rerank, gate.catalog),
+            pinned=np.array(list(_pins(config.rerank, gate.catalog)), dtype=np.int64),
             trending=around.trending,
             explores=config.rerank.exploration.explore_share > 0,
             seed=query.seed,
@@ -277,30 +254,6 @@ def retrieve(
         candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
         stage.out(candidates)
         return candidates
-
-
-def _pinned(config: RerankConfig, catalog: CatalogView) -> Rows:
-    pins = config.rules.pins
-    return np.array(list(pinned_rows(pins, catalog.row)), dtype=np.int64) if pins else NO_ROWS
-
-
-def compared(
-    rows: Rows,
-    sources: Rows,
-    query_vector: Floats | None,
-    catalog: CatalogView,
-    known_similarity: Floats = NO_FLOATS,
-) -> Candidates:
-    """Candidates with their similarity to the query: 0 for all of them where there is no query vector.
-
-    `known_similarity` float32 [K] is that of the first K rows.
-    """
-    n_known = len(known_similarity)
-    similarity = np.zeros(len(rows), np.float32)
-    similarity[:n_known] = known_similarity
-    if query_vector is not None and n_known < len(rows):
-        np.matmul(catalog.vectors(rows[n_known:]), query_vector, out=similarity[n_known:])
-    return Candidates(rows, similarity, sources, np.full(len(rows), np.nan, dtype=np.float32))
 
 
 def filter_candidates(
@@ -319,45 +272,14 @@ def filter_candidates(
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
         missing = query.limit - len(kept_candidates)
         if missing > 0:
-            extra = _top_up(gate, candidates.item_rows, missing, config)
-            if query.filter and not query.strict_filtering and not len(kept_candidates) and not len(extra):
-                stage.fallback = stage.fallback or "nothing_matches_the_filter"
-                extra = _top_up(unfiltered(gate, config), NO_ROWS, missing, config)
+            extra = top_up(gate, candidates.item_rows, missing, config)
+            if not len(kept_candidates) and not len(extra) and lets_go(query, gate):
+                stage.fallback = stage.fallback or NOTHING_MATCHES
+                extra = top_up(unfiltered(gate, config), NO_ROWS, missing, config)
             sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
             kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog))
         stage.out(kept_candidates)
         return kept_candidates
-
-
-def _top_up(gate: GateInput, tried: Rows, n_missing: int, config: FilterConfig, block: int = 4096) -> Rows:
-    """Allowed rows that were no candidates, the most popular first, newcomers last: short only when all is tried."""
-    found = NO_ROWS
-    if fails_closed(gate, config):
-        return found
-    for order in _most_popular_first(gate):
-        for start in range(0, len(order), block):
-            if len(found) >= n_missing:
-                return found[:n_missing]
-            rows = order[start : start + block]
-            rows = rows[~np.isin(rows, tried)]
-            found = np.concatenate([found, rows[allowed(gate, rows, config)]])
-    return found[:n_missing]
-
-
-def _most_popular_first(gate: GateInput) -> Iterator[Rows]:
-    """The rows that match the filter: those of the release by falling popularity, then newcomers, the latest first."""
-    release, n_now, matching = gate.catalog.release, len(gate.catalog), gate.matching
-    n = release.n_items
-    if matching is None:
-        yield release.popular_rows
-        yield np.arange(n_now - 1, n - 1, -1, dtype=np.int64)
-    elif matching.n_allowed < FEW_SHARE * n_now:  # putting them in order costs less than passing over all
-        of_release, newcomers = np.split(matching.rows, [np.searchsorted(matching.rows, n)])
-        yield of_release[np.argsort(-release.log_popularity[of_release], kind="stable")]
-        yield newcomers[::-1]
-    else:
-        yield release.popular_rows[matching.mask[release.popular_rows]]
-        yield n_now - 1 - np.flatnonzero(matching.mask[n:][::-1])
 
 
 def rank(
@@ -375,34 +297,12 @@ def rank(
         features = rank_features(known.history, candidates, catalog)
         value = None
         if catalog.release.ranker is not None:
-            value, stage.fallback = _learned(features, query_vector, catalog, config, around, budget)
+            value, stage.fallback = learned_or_why(features, query_vector, catalog, config, around.ranker_guard, budget)
         if value is None:
             value = catalog.release.schema.blend.value(features)
         ranked_candidates = candidates.ranked(value)
         stage.out(ranked_candidates)
         return ranked_candidates
-
-
-def _learned(
-    features: RankFeatures,
-    query_vector: Floats | None,
-    catalog: CatalogView,
-    config: RankConfig,
-    around: Surroundings,
-    budget: Budget,
-) -> tuple[Floats | None, str]:
-    """The ranker's value, or None and why: the blend then ranks."""
-    if not budget.affords("rank"):
-        return None, "no_time"
-    if not around.ranker_guard.works():
-        return None, "ranker_broken"
-    try:
-        value = learned_value(features, query_vector, catalog, config)
-    except ArtifactError:
-        around.ranker_guard.note(False)
-        return None, "ranker_failed"
-    around.ranker_guard.note(True)
-    return value, ""
 
 
 def choose(
@@ -423,7 +323,7 @@ def choose(
             catalog.diversity,
             matches=lambda when, some: matches(parse(when), catalog, some),
             groups_of=catalog.kinds,
-            pins=pinned_rows(config.rules.pins, catalog.row) if config.rules.pins else {},
+            pins=_pins(config, catalog),
             is_cold=catalog.log_popularity[rows] == 0 if exploring else None,
             seed=query.seed,
             explain=query.explain,
@@ -435,6 +335,11 @@ def choose(
         stage.n_out = len(chosen.at)
         slate = ranked_candidates.take(chosen.at)
         return replace(slate, value=chosen.value, boost=chosen.boost, propensity=chosen.propensity)
+
+
+def _pins(config: RerankConfig, catalog: CatalogView) -> dict[int, int]:
+    """Item row → place."""
+    return pinned_rows(config.rules.pins, catalog.row) if config.rules.pins else {}
 
 
 def expose(
@@ -457,11 +362,11 @@ def expose(
     """
     catalog = gate.catalog
     with trace.stage("expose", len(chosen)) as stage:
-        chosen = _still_allowed(chosen, query, gate, config.filter, around.latest(), trace)
-        items = _slate_items(query, known, chosen, catalog, say, explained)
+        chosen = still_shown(chosen, query, gate, config.filter, around.latest(), trace)
+        items = slate_items(query, known.history, chosen, catalog, say, explained)
         if config.log_exposures:
             try:
-                store.append_exposure(_exposure(query, items, catalog.release.release_id))
+                store.append_exposure(exposure_of(query, items, catalog.release.release_id))
             except StoreUnavailable:
                 stage.fallback = "exposure_not_logged"
         stage.out(items)
@@ -469,59 +374,11 @@ def expose(
         recommendation_id=query.recommendation_id,
         items=items,
         release=catalog.release.release_id,
+        variants=query.variants,
         degraded=trace.degraded,
         missing_ids=known.missing_ids,
         trace=tuple(trace.stages),
         dropped=trace.dropped,
         surface=query.surface,
         item_hashes=catalog.item_hashes[chosen.item_rows],
-    )
-
-
-def _still_allowed(
-    chosen: Candidates, query: Query, gate: GateInput, config: FilterConfig, latest: CatalogView | None, trace: Trace
-) -> Candidates:
-    """The last gate: what was hidden, deleted or ended while this request ran does not leave."""
-    if latest is None or latest is gate.catalog:
-        return chosen
-    return chosen.take(still_allowed(gate, latest, chosen.item_rows, query.filter, config, trace.dropped))
-
-
-def _slate_items(
-    query: Query, known: Known, chosen: Candidates, catalog: CatalogView, say: Say, explained: Explanations
-) -> tuple[SlateItem, ...]:
-    sources = [source_of(bits) for bits in chosen.sources.tolist()]
-    reasons = say(known.history, chosen.item_rows, sources, catalog)
-    rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
-    if query.explain:
-        whys = [explained.get(row) or as_one(value) for row, value in zip(rows, values, strict=True)]
-    else:
-        whys = [UNEXPLAINED] * len(rows)
-    propensities = [1.0] * len(rows) if chosen.propensity is None else chosen.propensity.tolist()
-    return tuple(
-        SlateItem(
-            catalog.item_id(rows[position]),
-            values[position],
-            sources[position],
-            reasons[position],
-            position,
-            propensities[position],
-            whys[position].parts,
-            whys[position].because,
-        )
-        for position in range(len(rows))
-    )
-
-
-def _exposure(query: Query, items: tuple[SlateItem, ...], release_id: str) -> Exposure:
-    return Exposure(
-        recommendation_id=query.recommendation_id,
-        user_id=query.user_id,
-        session_id=query.session_id,
-        occurred_at=query.now,
-        release=release_id,
-        item_ids=tuple(item.item_id for item in items),
-        propensities=tuple(item.propensity for item in items),
-        sources=tuple(item.source for item in items),
-        surface=query.surface,
     )

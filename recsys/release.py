@@ -129,7 +129,7 @@ class LoadedRelease:
     def release_id(self) -> str:
         return self.manifest.release_id
 
-    @property
+    @cached_property
     def n_items(self) -> int:
         return len(self.vocabulary)
 

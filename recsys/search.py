@@ -21,7 +21,8 @@ from recsys.budget import UNLIMITED, Budget
 from recsys.errors import InvalidRequest
 from recsys.expressions.evaluation import mask_of
 from recsys.expressions.parsing import parse
-from recsys.filtering import GateInput, allowed
+from recsys.filtering import NOTHING_MATCHES, GateInput, allowed, lets_go, unfiltered
+from recsys.guard import AlwaysOn
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
@@ -29,13 +30,12 @@ from recsys.rank_items import list_items
 from recsys.recommender import ALONE, RecommenderConfig, Surroundings, encode, expose, found_again, gate_of, hydrate
 from recsys.release import LoadedRelease
 from recsys.retrieval import Found, Nearest, SourceName, merge, searched
-from recsys.retrieval.sources import AlwaysOn
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, Slate
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
-MAX_WORDS = 8  # of a text that are looked for in titles
+MAX_WORDS, MAX_WORD = 8, 64  # of a text that are looked for in titles: words, and characters of each
 QUOTA = 300  # candidates of each kind of vector at first; four times as many where the rules leave too few
 
 
@@ -90,7 +90,25 @@ def search(
 def find(
     wanted: Wanted, query: Query, gate: GateInput, config: RecommenderConfig, around: Surroundings, trace: Trace
 ) -> Candidates:
-    """Candidates that the rules let pass; ever more are asked for while they are too few."""
+    """Candidates that the rules let pass; where nothing matches the request's filter, and it is not strict, those that
+    pass without it."""
+    kept_candidates = _found(wanted, query, gate, config, around, trace)
+    if len(kept_candidates) or not lets_go(query, gate):
+        return kept_candidates
+    trace.forget(2)
+    return _found(wanted, query, unfiltered(gate, config.filter), config, around, trace, NOTHING_MATCHES)
+
+
+def _found(
+    wanted: Wanted,
+    query: Query,
+    gate: GateInput,
+    config: RecommenderConfig,
+    around: Surroundings,
+    trace: Trace,
+    fallback: str = "",
+) -> Candidates:
+    """Ever more are asked for while they are too few; the stage says `fallback` where there are any."""
     leave_out = [row for each in wanted.leave_out if (row := gate.catalog.row(each)) is not None]
     quota, n_matching = max(query.limit, QUOTA), gate.n_matching
     while True:
@@ -99,6 +117,7 @@ def find(
             keep = allowed(gate, candidates.item_rows, config.filter, trace.dropped)
             keep &= ~np.isin(candidates.item_rows, leave_out)
             kept_candidates = candidates.take(keep)
+            stage.fallback = fallback if len(kept_candidates) else ""
             stage.out(kept_candidates)
         if len(kept_candidates) >= query.limit or quota >= n_matching or trace.stages[-2].fallback:
             return kept_candidates
@@ -228,8 +247,9 @@ def by_title(
     budget: Budget = UNLIMITED,
 ) -> Slate:
     """Items whose titles hold the words, all of them or else any, the most popular first: what search falls back to
-    while nothing can be encoded."""
-    words = [f"title contains {json.dumps(word)}" for word in text.split()[:MAX_WORDS]]
+    while nothing can be encoded. What the user has seen is found again, as in `search`."""
+    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
+    words = [f"title contains {json.dumps(word[:MAX_WORD])}" for word in text.split()[:MAX_WORDS]]
     rows = np.empty(0, np.int64)
     for join in (" and ", " or "):
         if words and not len(rows):

@@ -39,7 +39,8 @@ class LimitsConfig(Config):
         max_items_bytes: body of one batch of items.
         max_image_bytes: a picture's file, decoded from base64.
         max_limit: items in one slate.
-        max_concurrent: requests of one worker in work or waiting; one more is answered with 429 at once.
+        max_concurrent: answers of one worker in work or waiting; one more request is answered with 429 at once.
+        max_concurrent_slow: the same for what waits for others: searches, events, users, similar items.
         max_concurrent_items: the same for item upserts, which wait for an encoder.
     """
 
@@ -53,7 +54,8 @@ class LimitsConfig(Config):
     max_items_bytes: int = Field(default=32 * MIB, ge=1024)
     max_image_bytes: int = Field(default=5 * MIB, ge=1024)
     max_limit: int = Field(default=500, ge=1, le=500)
-    max_concurrent: int = Field(default=64, ge=1)
+    max_concurrent: int = Field(default=24, ge=1)
+    max_concurrent_slow: int = Field(default=64, ge=1)
     max_concurrent_items: int = Field(default=16, ge=1)
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.dataset import Modality
-from recsys.filtering import FilterConfig, GateInput, allowed
+from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, lets_go, unfiltered
 from recsys.history import History
 from recsys.index.exact import largest
 from recsys.live import CatalogView
@@ -66,12 +66,11 @@ def similar(
     if row is None:
         return expose(query, known, Candidates.none(), gate, store, config, around, trace)
     gate = replace(gate, excluded=np.union1d(gate.excluded, catalog.item_hashes[[row]]))
-    quota = max(query.limit, plan.quota)
-    kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, around, trace), config.filter, trace)
-    while len(kept_candidates) < query.limit and quota < gate.n_matching and not trace.stages[-2].fallback:
-        quota *= 4
-        trace.forget(2)  # the last round is the one that answers
-        kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, around, trace), config.filter, trace)
+    kept_candidates = _found(row, query, gate, plan, config.filter, around, trace)
+    if not len(kept_candidates) and lets_go(query, gate):
+        trace.forget(2)
+        gate = unfiltered(gate, config.filter)
+        kept_candidates = _found(row, query, gate, plan, config.filter, around, trace, NOTHING_MATCHES)
     ranked_candidates = _rank(row, kept_candidates, catalog, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
     follows = dict(zip(chosen.item_rows.tolist(), ((chosen.sources & bit_of("similar")) > 0).tolist(), strict=True))
@@ -81,6 +80,26 @@ def similar(
         return [(f"often chosen with {name}" if follows[row] else f"like {name}",) for row in rows.tolist()]
 
     return expose(query, known, chosen, gate, store, config, around, trace, say)
+
+
+def _found(
+    row: int,
+    query: Query,
+    gate: GateInput,
+    plan: SimilarConfig,
+    config: FilterConfig,
+    around: Surroundings,
+    trace: Trace,
+    fallback: str = "",
+) -> Candidates:
+    """Candidates that the rules let pass; ever more are asked for while they are too few."""
+    quota = max(query.limit, plan.quota)
+    kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, around, trace), config, trace, fallback)
+    while len(kept_candidates) < query.limit and quota < gate.n_matching and not trace.stages[-2].fallback:
+        quota *= 4
+        trace.forget(2)  # the last round is the one that answers
+        kept_candidates = _filter(gate, _retrieve(row, gate, quota, plan, around, trace), config, trace, fallback)
+    return kept_candidates
 
 
 def _retrieve(
@@ -122,9 +141,11 @@ def _nearest_by_content(row: int, modality: Modality, catalog: CatalogView, quot
     return largest(cosines, min(quota, int(np.count_nonzero(modality.present))))[0]
 
 
-def _filter(gate: GateInput, candidates: Candidates, config: FilterConfig, trace: Trace) -> Candidates:
+def _filter(gate: GateInput, candidates: Candidates, config: FilterConfig, trace: Trace, fallback: str) -> Candidates:
+    """The stage says `fallback` where any are left."""
     with trace.stage("filter", len(candidates)) as stage:
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
+        stage.fallback = fallback if len(kept_candidates) else ""
         stage.out(kept_candidates)
         return kept_candidates
 

@@ -44,6 +44,8 @@ class Query:
         strict_filtering: where nothing matches the filter, answer with nothing instead of with unfiltered items.
         paged: uint32, sorted: `hash32` of the items on earlier pages of this recommendation.
         context: what the client says of the moment; kept in the exposure log.
+        variants: experiment → variant, of those that this request is part of; the configuration that answers it has
+            them in it already.
     """
 
     recommendation_id: str
@@ -60,6 +62,7 @@ class Query:
     strict_filtering: bool = False
     paged: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
     context: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ class Slate:
     Attributes:
         degraded: names of the stages that fell back; empty when all is well.
         missing_ids: ids in the request that this release does not know.
-        variants: experiment → variant, for the exposure log.
+        variants: experiment → variant, as the query has them.
         dropped: candidates that each rule of the gate dropped.
         item_hashes: uint64, `hash64` of the items, in order.
     """

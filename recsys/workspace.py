@@ -18,6 +18,7 @@ from recsys.catalog import DataConfig
 from recsys.config import Config, load_config
 from recsys.errors import ConfigError
 from recsys.evaluation import EvaluationConfig
+from recsys.experiments import Name
 from recsys.index.config import IndexConfig
 from recsys.item_template import DEFAULT_TEMPLATE, parse_template
 from recsys.models.config import ModelConfig, TrainingConfig
@@ -25,7 +26,7 @@ from recsys.recommender import RecommenderConfig
 from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig
 from recsys.sources_config import SourcesConfig
-from recsys.surfaces import SurfaceConfig, SurfaceName, Surfaces
+from recsys.surfaces import SurfaceConfig, SurfaceExperiment, SurfaceName, Surfaces
 
 CONFIG_NAME = "recsys.toml"
 
@@ -109,6 +110,8 @@ class WorkspaceConfig(Config):
 
     Attributes:
         surfaces: the places of a shop that show slates, by the name that a request gives as `surface`.
+        experiments: comparisons of settings on the surfaces, each unit (a user, a session) with one variant of each.
+            Two that may meet in a request change different settings, or are in one layer.
     """
 
     data: DataConfig = DataConfig()
@@ -120,6 +123,7 @@ class WorkspaceConfig(Config):
     index: IndexConfig = IndexConfig()
     recommender: RecommenderConfig = RecommenderConfig()
     surfaces: dict[SurfaceName, SurfaceConfig] = Field(default_factory=dict)
+    experiments: dict[Name, SurfaceExperiment] = Field(default_factory=dict)
     gate: GateConfig = GateConfig()
     refresh: RefreshConfig = RefreshConfig()
     releases: ReleasesConfig = ReleasesConfig()
@@ -127,8 +131,12 @@ class WorkspaceConfig(Config):
 
     @model_validator(mode="after")
     def _has_surfaces_that_resolve(self) -> WorkspaceConfig:
-        Surfaces.of(self.recommender, self.surfaces)
+        self.resolved_surfaces()
         return self
+
+    def resolved_surfaces(self, recommender: RecommenderConfig | None = None) -> Surfaces:
+        """The surfaces with the experiments on them, ready; `recommender` in place of `[recommender]`."""
+        return Surfaces.of(recommender or self.recommender, self.surfaces, self.experiments)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,19 @@ from serving.cors import Cors
 from serving.envelope import ROUTE, Envelope, Observers, Rules
 from serving.operations import API_VERSION, TITLE, Operation, openapi_document
 from serving.rate_limits import RateLimits
-from serving.routes import events, health, items, lists, ranking, recommendations, search, similar, traces, users
+from serving.routes import (
+    events,
+    experiments,
+    health,
+    items,
+    lists,
+    ranking,
+    recommendations,
+    search,
+    similar,
+    traces,
+    users,
+)
 from serving.scopes import NeededScopes
 from serving.service import Service
 from serving.settings import Settings, settings_here
@@ -39,6 +51,7 @@ OPERATIONS = (
     *similar.OPERATIONS,
     *search.OPERATIONS,
     *lists.OPERATIONS,
+    experiments.OPERATION,
     events.OPERATION,
     *items.OPERATIONS,
     *users.OPERATIONS,
@@ -103,9 +116,10 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     cors = Cors(serving.cors_origins) if serving.cors_origins else None
     rules = Rules(access, NeededScopes(OPERATIONS), limits, cors)
     plain = {(each.method, each.path): each for each in OPERATIONS if "{" not in each.path}
-    admission = Admission(serving.limits.max_concurrent)
+    limits_of = serving.limits
+    admissions = {"answers": Admission(limits_of.max_concurrent), "slow": Admission(limits_of.max_concurrent_slow)}
     observers = Observers(telemetry, serving.access_log, tracing)
-    app.envelope = Envelope(app.routed, rules=rules, observers=observers, plain=plain, admission=admission)
+    app.envelope = Envelope(app.routed, rules=rules, observers=observers, plain=plain, admissions=admissions)
     app.openapi = api_document  # type: ignore[method-assign]
     return app
 

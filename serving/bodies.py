@@ -6,7 +6,7 @@ import asyncio
 import types
 from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -14,12 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from recsys.errors import TooLarge
+from serving.errors import in_our_words
 
 MAX_DISCARDED_BYTES = 64 << 20
 # How long a body may take: this, and a second more for each so many bytes that have come.
 BODY_S = 10.0
 BODY_BYTES_A_S = 16 << 10
 ENCODER = msgspec.json.Encoder()
+T = TypeVar("T")
 JSON = ((b"content-type", b"application/json"),)
 
 
@@ -49,6 +51,14 @@ async def read_body(request: Request, max_bytes: int, media_type: bytes = b"appl
             raise _too_large(max_bytes)
         whole.append(part)
     return whole[0] if len(whole) == 1 else b"".join(whole)
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
+    """`data` as the decoder's type. Raises InvalidRequest with the field at fault."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise in_our_words(error) from None
 
 
 async def _timely(receive: Receive) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embeddings.content_encoder import OnnxContentEncoder, described_spaces
 from recsys.budget import StageCosts
+from recsys.errors import ConfigError, InvalidRequest
 from recsys.events import Exposure
 from recsys.expressions.parsing import parse
 from recsys.history import HistoryCache
@@ -17,7 +18,7 @@ from recsys.inference.ranker import OnnxRanker
 from recsys.inference.towers import OnnxItemTower, OnnxQueryTower
 from recsys.ports import ReleaseStore, StateReader, Store
 from recsys.release import LoadedRelease
-from recsys.release_loading import Adapters, load_release
+from recsys.release_loading import Adapters, load_release, require_value
 from recsys.storage.direct_readers import DirectStateReader
 from recsys.storage.drainer import Drainer
 from recsys.storage.release_urls import open_release_store
@@ -75,7 +76,7 @@ def open_service(settings: Settings, telemetry: Telemetry) -> Service:
     encoder = encoder_client(settings, telemetry)
     store = open_store(url, root=root)
     release_store = open_release_store(settings.releases, root=root, on_transfer=log_transfer)
-    watcher = ConfigWatcher(root, settings.config, validate=_require_sound, poll_s=settings.serving.release_poll_s)
+    watcher = ConfigWatcher(root, settings.config, validate=require_sound, poll_s=settings.serving.release_poll_s)
 
     def load(release_id: str) -> LoadedRelease:
         return load_release(release_store, release_id, adapters_of(release_id, encoder, settings))
@@ -87,15 +88,18 @@ def open_service(settings: Settings, telemetry: Telemetry) -> Service:
         settings,
         telemetry,
         reader=open_state_reader(url, store, root=root),
-        exposures=open_exposures(store, settings),
+        exposures=open_exposures(store, settings, watcher),
         encoder=encoder,
         watcher=watcher,
     )
 
 
-def open_exposures(store: Store, settings: Settings) -> Exposures:
+def open_exposures(store: Store, settings: Settings, watcher: ConfigWatcher) -> Exposures:
     """A spool beside the service, drained to the store in the background; a store in memory is written to itself."""
-    served_keep_s = longest_served_s(settings.config)
+
+    def served_keep_s() -> float:
+        return longest_served_s(watcher.current.surfaces)
+
     if settings.serving.store_url == "memory://":
         return direct_exposures(store, served_keep_s)
     spool = Spool(settings.workspace / SPOOL_FOLDER, max_bytes=int(settings.serving.spool_mib * 2**20))
@@ -109,31 +113,31 @@ def open_exposures(store: Store, settings: Settings) -> Exposures:
         drainer.stop()
         spool.close()
 
-    return Exposures(spool.append, drain, close)
+    return Exposures(spool.append, drain, close, lambda: bool(drainer.done.failure))
 
 
-def direct_exposures(store: Store, served_keep_s: float = 0.0) -> Exposures:
+def direct_exposures(store: Store, served_keep_s: Callable[[], float]) -> Exposures:
     """Each record goes to the store at once."""
 
     def append(exposure: Exposure) -> None:
-        store.append_exposures([exposure], served_keep_s=served_keep_s)
+        store.append_exposures([exposure], served_keep_s=served_keep_s())
 
     return Exposures(append)
 
 
-def longest_served_s(config: WorkspaceConfig) -> float:
-    """How long what was served must be kept for any surface, in seconds; 0 where none asks for it."""
-    surfaces = Surfaces.of(config.recommender, config.surfaces)
-    each = (surfaces.default, *surfaces.by_name.values())
-    return max(surface.recommender.filter.exclude_served_s for surface in each)
+def longest_served_s(surfaces: Surfaces) -> float:
+    """How long what was served must be kept for any surface and variant, in seconds; 0 where none asks for it."""
+    return max(surface.recommender.filter.exclude_served_s for _, surface in surfaces.every())
 
 
-def _require_sound(config: WorkspaceConfig) -> None:
-    """Raises InvalidRequest where an expression of the configuration is none."""
-    surfaces = Surfaces.of(config.recommender, config.surfaces)
-    for surface in (surfaces.default, *surfaces.by_name.values()):
+def require_sound(config: WorkspaceConfig) -> None:
+    """Raises ConfigError, which says where, where an expression of the configuration is none."""
+    for where, surface in config.resolved_surfaces().every():
         for text in surface.expressions:
-            parse(text, field=f"surfaces.{surface.name}" if surface.name else "recommender")
+            try:
+                parse(text, field=where)
+            except InvalidRequest as error:
+                raise ConfigError(f"{where}: {error}") from None
 
 
 def encoder_client(settings: Settings, telemetry: Telemetry) -> EncoderClient | None:
@@ -181,11 +185,17 @@ def service_over(
     trends = Trends(lambda now_ms: guarded.trending(now_ms, serving.trending_half_life_s, TRENDING_ITEMS), telemetry)
     histories = HistoryCache(int(cache.histories_mib * 2**20), lambda hit: telemetry.cache("history", HIT[hit]))
     known = KnownStates(int(cache.user_states_mib * 2**20), telemetry)
-    exposures = exposures or direct_exposures(store, longest_served_s(settings.config))
-    fixed = Surfaces.of(settings.recommender, settings.config.surfaces)
+    fixed = settings.config.resolved_surfaces(settings.recommender)
+
+    def surfaces() -> Surfaces:
+        return fixed if watcher is None else watcher.current.surfaces
+
+    exposures = exposures or direct_exposures(store, lambda: longest_served_s(surfaces()))
 
     def load_cached(release_id: str) -> LoadedRelease:
         release = with_caches(load(release_id), content_vectors)
+        for _, surface in fixed.every():
+            require_value(release, surface.recommender.rank.value)
         local.know(release_id, release.content_encoder)
         return release
 
@@ -206,7 +216,8 @@ def service_over(
         states=UserStates(reader or DirectStateReader(store), known, telemetry),
         expose=exposures.counted_by(telemetry),
         drain=exposures.drain,
-        surfaces=(lambda: watcher.current.surfaces) if watcher is not None else (lambda: fixed),
+        exposures_are_stuck=exposures.are_stuck,
+        surfaces=surfaces,
         config_problem=(lambda: watcher.problem) if watcher is not None else (lambda: None),
         histories=histories,
         costs=StageCosts(),
@@ -216,7 +227,7 @@ def service_over(
         tokens=PageTokens(settings.token_key),
         content=encoder or local,
         traces=RecentTraces(serving.traces.recent, serving.traces.max_bytes),
-        requests=Work("requests", threads=serving.threads, max_concurrent=limits.max_concurrent),
+        requests=Work("requests", threads=serving.threads, max_concurrent=limits.max_concurrent_slow),
         encoding=encoding,
         background=(*background, *((watcher,) if watcher is not None else ())),
         stoppers=(exposures.close,),

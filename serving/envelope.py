@@ -15,8 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.errors import Overloaded
-from serving.access import OPEN, Access, Grant, Refusal
-from serving.bodies import Reply
+from serving.access import Access, Grant, Refusal
 from serving.cors import Cors
 from serving.errors import of_bug, of_request_error, reply_to
 from serving.operations import Operation
@@ -34,8 +33,6 @@ CLIENT_LEFT = 499
 ROUTE = "recsys.route"
 # Where the scope of one that may pass carries its `Grant`.
 GRANT = "recsys.grant"
-# Of a request that was turned away before anybody looked who it was.
-NOBODY = OPEN
 
 
 @dataclass(frozen=True)
@@ -92,18 +89,18 @@ class Envelope:
         rules: Rules,
         observers: Observers,
         plain: Mapping[tuple[str, str], Operation],
-        admission: Admission,
+        admissions: Mapping[str, Admission],
     ) -> None:
         """
         Args:
             plain: (method, path) → operation.
-            admission: how many requests may be in work; one more is answered with 429 at once.
+            admissions: by lane, how many requests may be in work; one more is answered with 429 at once.
         """
         self._app = app
         self._rules = rules
         self._observers = observers
         self._plain = plain
-        self._admission = admission
+        self._admissions = admissions
         self._full = _full_reply()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,6 +108,11 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        operation = self._plain.get((scope["method"], scope["path"]))
+        lane = None if operation is None else self._admissions.get(operation.lane)
+        if operation is not None and lane is not None and lane.n >= lane.most:
+            await self._turn_away(operation, scope, send, started)
+            return
         request_id = _request_id(scope)
         status = 0
 
@@ -125,12 +127,6 @@ class Envelope:
             await send(message)
 
         try:
-            operation = self._plain.get((scope["method"], scope["path"]))
-            if operation is not None and operation.is_shed and self._admission.is_full:
-                scope[ROUTE] = operation.path
-                scope[GRANT] = NOBODY
-                await self._full(scope, receive, send_named)
-                return
             judged = self._rules.judged(scope)
             if not isinstance(judged, Grant):
                 await judged(scope, receive, send_named)
@@ -141,7 +137,8 @@ class Envelope:
                 await self._app(scope, receive, send_named)
                 return
             scope[ROUTE] = operation.path
-            self._admission.n += 1
+            if lane is not None:
+                lane.n += 1
             try:
                 reply = await operation.endpoint(Request(scope, receive))
             except ClientDisconnect:
@@ -152,7 +149,8 @@ class Envelope:
                     raise
                 reply = refusal
             finally:
-                self._admission.n -= 1
+                if lane is not None:
+                    lane.n -= 1
             await reply(scope, receive, send_named)
         except ClientDisconnect:
             status = CLIENT_LEFT
@@ -163,6 +161,16 @@ class Envelope:
             status = 500
         finally:
             self._note(scope, request_id, status, time.perf_counter() - started)
+
+    async def _turn_away(self, operation: Operation, scope: Scope, send: Send, started: float) -> None:
+        """Before anybody looks who it is: what is shed must cost next to nothing."""
+        start, body = self._full
+        named = (b"x-request-id", _request_id(scope))
+        await send({**start, "headers": [*start["headers"], named]})
+        await send(body)
+        telemetry = self._observers.telemetry
+        telemetry.request(operation.path, 429, time.perf_counter() - started)
+        telemetry.shed(429)
 
     def _note(self, scope: Scope, request_id: bytes, status: int, seconds: float) -> None:
         route, to = _route(scope), self._observers
@@ -181,11 +189,11 @@ class Envelope:
             to.tracing.note(scope["headers"], answered, scope.get(TRACED))
 
 
-def _full_reply() -> Reply:
-    """Made once and sent to many: a reply that is shed must cost next to nothing."""
+def _full_reply() -> tuple[Message, Message]:
+    """Made once and sent to many."""
     refusal = of_request_error(Overloaded("too many requests are in work or waiting; try again in a second"))
-    headers = [(name, value) for name, value in refusal.raw_headers if name != b"content-length"]
-    return Reply(bytes(refusal.body), refusal.status_code, headers)
+    start = {"type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers}
+    return start, {"type": "http.response.body", "body": bytes(refusal.body)}
 
 
 def _request_id(scope: Scope) -> bytes:

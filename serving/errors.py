@@ -14,20 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from recsys.errors import ArtifactError, EncoderUnavailable, InvalidRequest, Overloaded, RequestError, StoreUnavailable
+from serving.schemas import Problem
 from serving.telemetry import log
 
 PROBLEM_JSON = "application/problem+json"
 STORE_RETRY_S = 1
-
-
-class Problem(msgspec.Struct, omit_defaults=True):
-    """One error (RFC 9457). `type` is a URN that names the kind, `field` a JSON pointer to the part at fault."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    field: str = ""
 
 
 def problem(

@@ -22,11 +22,13 @@ class Exposures:
         append: raises StoreUnavailable where it cannot be kept.
         drain: moves what waits to the store; raises StoreUnavailable.
         close: after the last record.
+        are_stuck: whether the store did not take them when it was last tried; they wait, and slates say so.
     """
 
     append: Callable[[Exposure], None]
     drain: Callable[[], None] = _nothing
     close: Callable[[], None] = _nothing
+    are_stuck: Callable[[], bool] = lambda: False
 
     def counted_by(self, telemetry: Telemetry) -> Callable[[Exposure], None]:
         """`append`, whose failures are counted."""

@@ -10,8 +10,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.guard import AlwaysOn
 from recsys.live import CatalogView
-from recsys.retrieval.sources import AlwaysOn
 
 FAILURES_IN_A_ROW = 3
 PAUSE_S = 1.0

@@ -1,4 +1,4 @@
-"""Follows recsys.toml: an edit of `[recommender]` or `[surfaces.*]` takes effect within a second, without a restart.
+"""Follows recsys.toml: an edit of `[recommender]`, `[surfaces.*]` or `[experiments.*]` is in force within a second.
 
 The whole file is checked first; what is wrong with it is logged once and shown, and the settings before it stay. All
 other sections are read when the service starts: an edit of one is logged as waiting for a restart.
@@ -20,7 +20,7 @@ from recsys.surfaces import Surfaces
 from recsys.workspace import CONFIG_NAME, WorkspaceConfig
 from serving.telemetry import log
 
-RELOADABLE = frozenset({"recommender", "surfaces"})
+RELOADABLE = frozenset({"recommender", "surfaces", "experiments"})
 Validate = Callable[[WorkspaceConfig], None]
 
 
@@ -37,7 +37,7 @@ class LiveConfig:
 
     @staticmethod
     def of(config: WorkspaceConfig) -> LiveConfig:
-        return LiveConfig(config.recommender, Surfaces.of(config.recommender, config.surfaces))
+        return LiveConfig(config.recommender, config.resolved_surfaces())
 
 
 class ConfigWatcher:
@@ -125,7 +125,9 @@ class ConfigWatcher:
         if new == self._current:
             return False
         self._current = new
-        log(logging.INFO, "other settings are in force", surfaces=", ".join(sorted(new.surfaces.by_name)))
+        surfaces = ", ".join(sorted(new.surfaces.by_name))
+        experiments = ", ".join(each.name for each in new.surfaces.experiments)
+        log(logging.INFO, "other settings are in force", surfaces=surfaces, experiments=experiments)
         return True
 
     def _follow(self) -> None:

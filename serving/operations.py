@@ -10,14 +10,45 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from serving.errors import PROBLEM_JSON, Problem
+from serving.errors import PROBLEM_JSON
+from serving.schemas import Problem
 
 TITLE = "recsys"
 API_VERSION = "1"
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 REF = "#/components/schemas/{name}"
+HEADERS = {
+    "X-Request-Id": {
+        "description": "The request's own where it had one, else a new one. The service's log names it.",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+    },
+    "Retry-After": {
+        "description": "After how many seconds the same request is worth sending again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "WWW-Authenticate": {
+        "description": "That a key is asked for, and with which scope (RFC 6750).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
+REFUSALS = {
+    401: "No API key, or none that is known.",
+    403: "The key lacks the scope.",
+    404: "It is not there.",
+    408: "The body did not come in time.",
+    413: "More than the limit: send it in several requests.",
+    415: "Not the media type that is asked for, or compressed.",
+    422: "A field is wrong; `field` points at it.",
+    429: "The service is full, or the key calls too often.",
+    500: "The service failed; its log names the request's id.",
+    503: "A part of the service does not answer.",
+}
 # A scope of `recsys.serving_config.Scope`, or no key at all.
 Needs = Literal["read", "events", "admin", "open"]
+Lane = Literal["answers", "slow", "watched"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +63,9 @@ class Operation:
         problems: statuses of its problem+json replies.
         example: a body that works.
         media_type: of the body.
+        lane: what it is counted with: "answers" are made at once, in turn; "slow" ones wait for others (an encoder, a
+            thread, the store); what is "watched" is never turned away.
+        reply_type: of a reply that is not JSON.
     """
 
     method: str
@@ -46,12 +80,9 @@ class Operation:
     problems: Sequence[int] = ()
     example: Mapping[str, Any] | None = None
     media_type: str = "application/json"
+    reply_type: str = ""
     scope: Needs = field(kw_only=True)
-
-    @property
-    def is_shed(self) -> bool:
-        """Whether it is turned away while the service is full: all but what tells that it lives."""
-        return self.scope != "open" and not self.path.startswith("/metrics")
+    lane: Lane = field(default="answers", kw_only=True)
 
 
 def openapi_document(operations: Sequence[Operation], description: str) -> dict[str, Any]:
@@ -67,11 +98,12 @@ def openapi_document(operations: Sequence[Operation], description: str) -> dict[
     says += "may run without keys."
     keys = {"bearer": {"type": "http", "scheme": "bearer", "description": says}}
     keys["header"] = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": says}
+    components = {"schemas": dict(sorted(schemas.items())), "headers": HEADERS, "securitySchemes": keys}
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": API_VERSION, "description": description},
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": keys},
+        "components": components,
         "security": [{"bearer": []}, {"header": []}, {}],
     }
 
@@ -91,15 +123,39 @@ def _described(operation: Operation) -> dict[str, Any]:
         if operation.example is not None:
             content["example"] = operation.example
         described["requestBody"] = {"required": True, "content": {operation.media_type: content}}
-    success: dict[str, Any] = {"description": "Done."}
+    described["responses"] = _replies(operation)
+    return described
+
+
+def _replies(operation: Operation) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": "Done.", "headers": _headers("X-Request-Id")}
     if operation.reply is not None:
         success["content"] = {"application/json": {"schema": _ref(operation.reply)}}
-    responses = {str(operation.status): success}
-    refused = {"description": "Refused, and why.", "content": {PROBLEM_JSON: {"schema": _ref(Problem)}}}
-    by_access = () if operation.scope == "open" else (401, 403, 429)
-    responses |= {str(status): refused for status in sorted({*operation.problems, *by_access})}
-    described["responses"] = responses
-    return described
+    elif operation.reply_type:
+        success["content"] = {operation.reply_type: {"schema": {"type": "string"}}}
+    refusals = {status: _refusal(status) for status in sorted({*operation.problems, *_always(operation)})}
+    return {str(operation.status): success, **{str(status): refusal for status, refusal in refusals.items()}}
+
+
+def _always(operation: Operation) -> set[int]:
+    """Statuses of refusals that come from what an operation is, not from what it does."""
+    by_access = set() if operation.scope == "open" else {401, 403, 429}
+    by_body = set() if operation.body is None else {408, 413, 415, 422}
+    by_path = {404} if "{" in operation.path else set()  # an id with a slash makes an address that does not exist
+    return {500, *by_access, *by_body, *by_path}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    named = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    return {
+        "description": REFUSALS[status],
+        "headers": _headers("X-Request-Id", *([named[status]] if status in named else [])),
+        "content": {PROBLEM_JSON: {"schema": _ref(Problem)}},
+    }
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _ref(struct: type[msgspec.Struct]) -> dict[str, str]:

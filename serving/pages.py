@@ -27,6 +27,8 @@ from recsys.errors import InvalidRequest
 VERSION = 1
 MAX_AGE_S = 86_400
 MAX_ITEMS = 100_000
+MAX_ITEMS_IN_URL = 10_500  # 56,000 characters; what parses HTTP here takes 65,535 of an address
+MAX_PAGES = 65_535
 MAC_BYTES = 16
 _HEAD = struct.Struct("<BHI16s8s")
 FIELD = "/page_token"
@@ -56,10 +58,15 @@ class PageTokens:
         """`key`: at least 16 random bytes."""
         self._key = hashlib.blake2b(key, digest_size=32, person=b"recsys-pages").digest()
 
-    def write(self, page: Page, asked: bytes, shown: NDArray[np.uint64], now_s: int) -> str:
-        """The token of the page after `page`, which shows the items of these `hash64`."""
+    def write(
+        self, page: Page, asked: bytes, shown: NDArray[np.uint64], now_s: int, most: int = MAX_ITEMS
+    ) -> str | None:
+        """The token of the page after `page`, which shows the items of these `hash64`; None where a recommendation
+        has as many pages, or more items than `most`, as a token can tell of: `page` is then its last."""
         mine = shown.astype(np.uint32)
         together = np.union1d(page.shown, mine) if len(page.shown) else np.sort(mine)
+        if page.number == MAX_PAGES or len(together) > most:
+            return None
         head = _HEAD.pack(VERSION, page.number + 1, now_s, bytes.fromhex(page.recommendation_id), asked)
         body = head + together.astype("<u4", copy=False).tobytes()
         return base64.urlsafe_b64encode(body + self._mac(body)).rstrip(b"=").decode()

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from recsys.errors import InvalidRequest
 from serving.errors import in_our_words
-from serving.schemas import Asking
+from serving.schemas import ID_SCHEMA, Asking
 
 Parameter = Mapping[str, Any]
 
@@ -22,7 +22,8 @@ def _parameter(name: str, **schema: Any) -> Parameter:
 LIMIT = _parameter("limit", type="integer", minimum=1, maximum=500, default=20)
 FILTER = _parameter("filter", type="string", maxLength=4096)
 STRICT = _parameter("strict_filtering", type="boolean", default=False)
-USER_ID = _parameter("user_id", type="string", minLength=1, maxLength=256)
+USER_ID = _parameter("user_id", **ID_SCHEMA)
+SESSION_ID = _parameter("session_id", **ID_SCHEMA)
 SURFACE = _parameter("surface", type="string", minLength=1, maxLength=64)
 PAGE_TOKEN = _parameter("page_token", type="string")
 CATEGORY = _parameter("category", type="string", minLength=1, maxLength=256)

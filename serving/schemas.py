@@ -1,25 +1,45 @@
-"""What the API takes and gives. Unknown fields are refused by name; types are strict, so nothing is guessed."""
+"""What the API takes and gives. Unknown fields are refused by name; types are strict, so nothing is guessed.
+
+The service and its client share these, so nothing is imported here but msgspec.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from recsys.events import EPOCH
-from recsys.types import SlateItem
-from serving.errors import in_our_words
-
-Id = Annotated[str, Meta(min_length=1, max_length=256, description="Any UTF-8 but control characters.")]
+# What the code after the decoder sees to, so that its words say more than the decoder's: written in the document alone.
+PLAIN = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s][^\x00-\x1f\x7f-\x9f]*$"}
+Id = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        description="Any UTF-8 but control characters; not blanks alone.",
+        extra_json_schema=PLAIN,
+    ),
+]
+ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256, **PLAIN}
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone.")]
 Position = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
-class HistoryEntry(Struct, forbid_unknown_fields=True):
+class Problem(Struct, omit_defaults=True):
+    """One error (RFC 9457). `type` is a URN that names the kind, `field` a JSON pointer to the part at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    field: str = ""
+
+
+class HistoryEntry(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One interaction of this session, not yet known to the service as an event."""
 
     item_id: Id
@@ -37,9 +57,10 @@ FilterText = Annotated[
 ]
 SurfaceName = Annotated[str, Meta(min_length=1, max_length=64)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Picture = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
 
-class Asking(Struct, forbid_unknown_fields=True):
+class Asking(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What every request for items may say; all of it may be left out.
 
     `history` is of this session, oldest first. `surface` names a section of the service's configuration. Where nothing
@@ -50,12 +71,12 @@ class Asking(Struct, forbid_unknown_fields=True):
 
     user_id: Id | None = None
     session_id: Id | None = None
-    history: tuple[HistoryEntry, ...] = ()
+    history: Annotated[tuple[HistoryEntry, ...], Meta(extra_json_schema={"maxItems": 1000})] = ()
     context: dict[str, Any] | None = None
     surface: SurfaceName | None = None
     limit: Limit | UnsetType = UNSET
     filter: FilterText | None = None
-    exclude_item_ids: tuple[Id, ...] = ()
+    exclude_item_ids: Annotated[tuple[Id, ...], Meta(extra_json_schema={"maxItems": 10_000})] = ()
     strict_filtering: bool = False
     page_token: str | None = None
     explain: bool = False
@@ -80,7 +101,7 @@ class SearchRequest(Asking, forbid_unknown_fields=True):
     """
 
     text: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
-    image_base64: str | None = None
+    image_base64: Picture | None = None
     item_id: Id | None = None
     vector: Annotated[tuple[float, ...], Meta(min_length=1, max_length=8192)] | None = None
     modality: Name = "text"
@@ -144,7 +165,7 @@ class RecommendationReply(Struct):
     trace: tuple[Stage, ...] | UnsetType = UNSET
 
 
-class Event(Struct, forbid_unknown_fields=True):
+class Event(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Something a user did with an item. A second event with one `event_id` is a duplicate."""
 
     event_id: Id
@@ -170,7 +191,7 @@ class EventBatch(Struct, forbid_unknown_fields=True):
 class EventStatusReply(Struct, omit_defaults=True):
     """`status` is accepted, duplicate or rejected, then with `reason` and `field`."""
 
-    status: str
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["accepted", "duplicate", "rejected"]})]
     event_id: str | None = None
     reason: str = ""
     field: str = ""
@@ -186,7 +207,10 @@ class EventBatchReply(Struct):
     missing_ids: tuple[str, ...]
 
 
-class ItemUpsert(Struct, forbid_unknown_fields=True):
+Category = Annotated[str, Meta(extra_json_schema={"maxLength": 256})]
+
+
+class ItemUpsert(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Body of POST /v1/items. Fields left out stay what they were, null clears one.
 
     Over HTTP a picture comes as bytes (PNG, JPEG or WebP) in `image_base64`; `image` and `audio` name files, and are
@@ -194,17 +218,17 @@ class ItemUpsert(Struct, forbid_unknown_fields=True):
     """
 
     item_id: Id
-    title: str | UnsetType | None = UNSET
-    description: str | UnsetType | None = UNSET
-    categories: list[str] | UnsetType | None = UNSET
+    title: Annotated[str, Meta(extra_json_schema={"maxLength": 2_000})] | UnsetType | None = UNSET
+    description: Annotated[str, Meta(extra_json_schema={"maxLength": 100_000})] | UnsetType | None = UNSET
+    categories: Annotated[list[Category], Meta(extra_json_schema={"maxItems": 200})] | UnsetType | None = UNSET
     image: str | UnsetType | None = UNSET
     audio: str | UnsetType | None = UNSET
-    price: float | UnsetType | None = UNSET
+    price: Annotated[float, Meta(extra_json_schema={"minimum": 0})] | UnsetType | None = UNSET
     available_from: Moment | UnsetType | None = UNSET
     available_until: Moment | UnsetType | None = UNSET
     hidden: bool | UnsetType = UNSET
     attributes: dict[str, Any] | UnsetType | None = UNSET
-    image_base64: str | UnsetType = UNSET
+    image_base64: Picture | UnsetType = UNSET
 
 
 class ItemLine(ItemUpsert, forbid_unknown_fields=True):
@@ -245,7 +269,7 @@ class ItemLineStatus(Struct, omit_defaults=True):
     """What became of one line, by its number from 0: `status` is accepted, deleted or rejected, then with `reason`."""
 
     line: int
-    status: str
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["accepted", "deleted", "rejected"]})]
     item_id: str | None = None
     reason: str = ""
     field: str = ""
@@ -286,7 +310,7 @@ class ErasureReply(Struct):
     for the user's id, which is kept nowhere."""
 
     user_hash: str
-    erased_at: datetime
+    erased_at: Moment
     erased: Mapping[str, int]
     remains: tuple[str, ...]
 
@@ -304,39 +328,19 @@ class UserBlockReply(Struct):
     blocked: int
 
 
-class HealthReply(Struct, omit_defaults=True):
-    """`status` is ok, ready, degraded or not_ready."""
+class AssignmentReply(Struct):
+    """The variant of each experiment that a request with these ids on this surface is part of just now."""
 
-    status: str
+    variants: Mapping[str, str]
+
+
+class HealthReply(Struct, omit_defaults=True):
+    """`status` is ok, ready or degraded."""
+
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "ready", "degraded"]})]
     release: str | None = None
     n_items: int | None = None
     reasons: tuple[str, ...] = ()
-
-
-T = TypeVar("T")
-
-
-def recommended(item: SlateItem, *, explain: bool) -> RecommendedItem:
-    """An item of a slate as replies show it; its parts only where they were asked for."""
-    propensity = UNSET if item.propensity == 1.0 else item.propensity
-    if not explain:
-        return RecommendedItem(item.item_id, item.value, item.source, item.reasons, item.position, propensity)
-    return RecommendedItem(
-        item.item_id, item.value, item.source, item.reasons, item.position, propensity, item.parts, item.because
-    )
-
-
-def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
-    """`data` as the decoder's type. Raises InvalidRequest with the field at fault."""
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise in_our_words(error) from None
-
-
-def milliseconds(moment: datetime) -> int:
-    """UTC milliseconds since 1970, rounded down, of any moment with a zone."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 class TracedItem(Struct):
@@ -349,13 +353,14 @@ class TracedItem(Struct):
     reasons: tuple[str, ...]
     propensity: float
     parts: Mapping[str, float]
+    because: tuple[str, ...]
 
 
 class TraceReply(Struct):
     """What became of one request. `dropped` says how many candidates each hard rule took out."""
 
     recommendation_id: str
-    finished_at: datetime
+    finished_at: Moment
     release: str
     surface: str
     variants: Mapping[str, str]

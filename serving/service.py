@@ -60,7 +60,7 @@ class Service:
     Attributes:
         states: users' states for requests, also while the store does not answer.
         expose: takes the record of a slate; raises StoreUnavailable.
-        drain: moves the records that wait to the store.
+        drain: moves the records that wait to the store; `exposures_are_stuck` says that it takes none now.
         content: texts and pictures of searches to vectors.
         surfaces: gives the configuration that is in force; `config_problem` what is wrong with the file as it is now.
         histories: of users, with their query vectors.
@@ -79,6 +79,7 @@ class Service:
     states: UserStates
     expose: Callable[[Exposure], None]
     drain: Callable[[], None]
+    exposures_are_stuck: Callable[[], bool]
     surfaces: Callable[[], Surfaces]
     config_problem: Callable[[], str | None]
     histories: HistoryCache
@@ -124,7 +125,7 @@ class Service:
         state, is_stale = await self.states.read(query.user_id, timeout_s, with_served=with_served)
         view = self.releases.view  # after the wait: the latest there is
         if view is None:
-            slate = Slate(query.recommendation_id, (), release="", degraded=("release",))
+            slate = Slate(query.recommendation_id, (), release="", variants=query.variants, degraded=("release",))
         else:
             store, around = OneRequest(state, self.expose, is_stale), self._surroundings(view)
             if in_thread:
@@ -132,7 +133,7 @@ class Service:
             else:
                 slate = make(view, store, config, around, budget)
             slate = self._marked(slate, is_stale)
-        self._observe(slate)
+        self._observe(slate, budget)
         return slate
 
     def _surroundings(self, view: CatalogView) -> Surroundings:
@@ -145,15 +146,17 @@ class Service:
         )
 
     def _marked(self, slate: Slate, is_stale: bool) -> Slate:
-        """With what the recommender cannot know: an earlier state of the user, or of the upserted items."""
-        if not (is_stale or self.releases.live_is_stale):
+        """With what the recommender cannot know: an earlier state of the user, or of the upserted items, or records of
+        slates that wait for the store."""
+        stuck = self.exposures_are_stuck()
+        if not (is_stale or stuck or self.releases.live_is_stale):
             return slate
-        ours = {"hydrate": is_stale, "live_items": self.releases.live_is_stale}
+        ours = {"hydrate": is_stale, "live_items": self.releases.live_is_stale, "expose": stuck}
         more = tuple(name for name, is_so in ours.items() if is_so and name not in slate.degraded)
         return replace(slate, degraded=(*slate.degraded, *more)) if more else slate
 
-    def _observe(self, slate: Slate) -> None:
-        self.costs.note(slate.trace)
+    def _observe(self, slate: Slate, budget: Budget) -> None:
+        self.costs.note(slate.trace, budget.tried)
         self.telemetry.slate(slate)
         for rule, n in slate.dropped.items():
             self.telemetry.dropped(rule, n)

@@ -2,7 +2,7 @@
 
 A request's spans are made when it has been answered, from what was measured anyway: the span of the request and a child
 for each stage. So a request that is not sampled pays for a look at its headers and one random number, and nothing else.
-Spans name the release, the surface and counts; never users, items or keys.
+Spans name the release, the surface, variants and counts; never users, items or keys.
 """
 
 from __future__ import annotations
@@ -152,6 +152,8 @@ def _attributes(answered: Answered, traced: TracedRequest | None) -> dict[str, A
         slate = traced.slate
         attributes |= {"recsys.release": slate.release, "recsys.n_items": len(slate.items)}
         attributes |= {"recsys.degraded": slate.degraded, "recsys.surface": traced.surface}
+        if slate.variants:
+            attributes["recsys.variants"] = tuple(f"{name}={variant}" for name, variant in slate.variants.items())
     return attributes
 
 

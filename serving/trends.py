@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import StoreUnavailable
 from recsys.live import CatalogView
-from serving.schemas import milliseconds
+from recsys.times import to_ms
 from serving.telemetry import Telemetry, log
 
 Ask = Callable[[int], tuple[tuple[str, ...], NDArray[np.float32]]]
@@ -31,7 +31,7 @@ class Trends:
     def refresh(self) -> None:
         """Ask the store; while it does not answer, the last answer stays."""
         try:
-            self._latest = self._ask(milliseconds(datetime.now(UTC)))
+            self._latest = self._ask(to_ms(datetime.now(UTC)))
         except StoreUnavailable as error:
             self._telemetry.store_error("trending")
             log(logging.DEBUG, "what is trending could not be read", why=str(error))

@@ -14,17 +14,14 @@ T = TypeVar("T")
 
 
 class Admission:
-    """How many requests are in work; one more than there may be is refused at once, before anything is done for it."""
+    """How many requests of one lane are in work; one more than there may be is refused at once, before anything is done
+    for it: a queue that is longer only makes everybody late."""
 
-    __slots__ = ("_most", "n")
+    __slots__ = ("most", "n")
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.n = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.n >= self._most
 
 
 class Work:

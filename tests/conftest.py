@@ -16,6 +16,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-points", type=int, default=3, help="random points at which each job is killed -9")
     parser.addoption("--kill-seed", type=int, default=0, help="another seed draws other points")
+    parser.addoption("--schemathesis-cases", type=int, default=1000, help="generated requests to the service, at least")
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from recsys.types import Candidates, Query
 Floats = NDArray[np.float32]
 BASE, RULES = "base", "rules"
 UNSPLIT = ("similarity", "transition")  # the players where the similarity cannot be taken apart
-ROUNDING = 1e-3  # of value: more than this between what was served and what is computed here is no rounding
+ROUNDING = 1e-3  # of the value, and of 1: what differs more from what was served is no rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,8 @@ class _Opened:
 
     def _split(self, players: tuple[str, ...], similarity: Floats) -> tuple[list[dict[str, float]], str]:
         worth = worth_of_coalitions(similarity, self.features, 0, self.value_of)
-        if np.abs(worth[-1] - self._ranked_by()).max() > ROUNDING:
+        served = self._ranked_by()
+        if (np.abs(worth[-1] - served) > ROUNDING * np.maximum(1, np.abs(served))).any():
             return self._unsplit(), "not_reproduced"
         return self._named((*players, POPULARITY), worth), ""
 

@@ -115,12 +115,12 @@ class Votes:
     """What follows one history, `V` items.
 
     Attributes:
-        rows: int32 [V], each once and ascending.
+        rows: int64 [V], each once and ascending.
         scores: float32 [V], the transition score of each.
         voters: int32 [V], the row of the history's item that gave the most of it.
     """
 
-    rows: NDArray[np.int32]
+    rows: Rows
     scores: Weights
     voters: NDArray[np.int32]
 
@@ -144,7 +144,7 @@ class Votes:
 
     @cached_property
     def _best_first(self) -> Rows:
-        return self.rows[np.argsort(-self.scores, kind="stable")].astype(np.int64)
+        return self.rows[np.argsort(-self.scores, kind="stable")]
 
     def _places(self, candidates: Rows) -> tuple[Rows, NDArray[np.bool_]]:
         at = np.searchsorted(self.rows, candidates)
@@ -161,7 +161,7 @@ def _counted(rows: NDArray[np.int32], weights: Weights, places: Rows, latest: Ro
     np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
     starts = np.flatnonzero(is_first)
     if not len(starts):
-        return Votes(rows, weights, rows)
+        return Votes(rows.astype(np.int64), weights, rows)
     scores = np.add.reduceat(weights, starts, dtype=np.float64).astype(np.float32)
     most = np.maximum.reduceat(weights, starts)
     gave = weights == np.repeat(most, np.diff(starts, append=len(rows)))
@@ -169,7 +169,8 @@ def _counted(rows: NDArray[np.int32], weights: Weights, places: Rows, latest: Ro
     groups = np.cumsum(is_first)[gave] - 1
     voters = np.empty(len(starts), np.int32)
     voters[groups[::-1]] = latest[places[gave]][::-1]
-    return Votes(rows[starts], scores, voters)
+    # As wide as the candidates' rows: a look-up would else convert all of them each time.
+    return Votes(rows[starts].astype(np.int64), scores, voters)
 
 
 def fit_transitions(sequences: Sequences, n_items: int, config: TransitionConfig | None = None) -> Neighbours:

@@ -7,7 +7,7 @@ changes what is said of it and whether it is shown, at once; its vectors change 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,13 @@ class CatalogView:
         n = self.release.n_items
         return self.release.vocabulary.item_ids[row] if row < n else self.newcomers.ids[row - n]
 
+    def item_ids(self, rows: Sequence[int]) -> list[str]:
+        """The ids of several rows."""
+        if len(self.newcomers):
+            return [self.item_id(row) for row in rows]
+        ids = self.release.vocabulary.item_ids
+        return [ids[row] for row in rows]
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [len(rows), D], item vectors."""
         return _gather(self.release.item_vectors, self.newcomers.vectors, rows)
@@ -124,11 +131,14 @@ class CatalogView:
     def fields(self, row: int) -> Mapping[str, Any]:
         """The catalogue fields of an item: the release's, and over them what was upserted."""
         live = self.live_items.get(self.item_id(row))
-        upserted = {} if live is None else live.fields
+        return {**self.released_fields(row), **({} if live is None else live.fields)}
+
+    def released_fields(self, row: int) -> Mapping[str, Any]:
+        """The catalogue fields of an item as the release has them; none for one that came after it."""
         if row >= self.release.n_items:
-            return upserted
+            return {}
         columns = self.release.items
-        return {**{name: columns[name][row].as_py() for name in columns.column_names}, **upserted}
+        return {name: columns[name][row].as_py() for name in columns.column_names}
 
     def title(self, row: int) -> str:
         live = self.live_items.get(self.item_id(row))
@@ -138,6 +148,8 @@ class CatalogView:
 
     def name(self, row: int) -> str:
         """What people call an item: its title, else its id."""
+        if not self.live_items:
+            return self.release.titles[row] or self.item_id(row)
         return self.title(row) or self.item_id(row)
 
 

@@ -1,7 +1,15 @@
 """Catalogue → some hundreds of candidates, from several sources, each with a quota and its name kept."""
 
 from recsys.retrieval.merging import SOURCES, Found, SourceName, bit_of, merge, source_of
-from recsys.retrieval.sources import Asked, Nearest, RetrievalConfig, found_by_all, nearest_to, searched
+from recsys.retrieval.sources import (
+    Asked,
+    Nearest,
+    RetrievalConfig,
+    compared,
+    found_by_all,
+    nearest_to,
+    searched,
+)
 
 __all__ = [
     "SOURCES",
@@ -11,6 +19,7 @@ __all__ = [
     "RetrievalConfig",
     "SourceName",
     "bit_of",
+    "compared",
     "found_by_all",
     "merge",
     "nearest_to",

@@ -26,10 +26,12 @@ from pydantic import Field
 
 from recsys.budget import Budget
 from recsys.config import Config
+from recsys.guard import AlwaysOn
 from recsys.history import History, KeptNearest
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows, ItemIndex
 from recsys.retrieval.merging import Found
+from recsys.types import Candidates
 
 Quota = Annotated[int, Field(ge=0)]
 Rows = NDArray[np.int64]
@@ -95,19 +97,6 @@ class Nearest:
     rows: Rows = field(default_factory=lambda: NO_ROWS)
     similarity: Floats = field(default_factory=lambda: NO_FLOATS)
     failed: str = ""
-
-
-class AlwaysOn:
-    """The index is asked each time; a service has one that stops asking for a while."""
-
-    def works(self) -> bool:
-        return True
-
-    def note(self, worked: bool) -> None:
-        """Nothing is learned from it."""
-
-    def answered(self, catalog: CatalogView, query_vector: Floats, rows: Rows) -> None:
-        """What the index answered without a filter: nobody looks at it."""
 
 
 def nearest_to(asked: Asked, k: int, guard: AlwaysOn, budget: Budget) -> Nearest:
@@ -196,3 +185,22 @@ def _cold(asked: Asked, quota: int) -> Rows:
         return NO_ROWS
     step = STRIDE if len(cold) % STRIDE else 1
     return cold[(asked.seed % len(cold) + step * np.arange(n)) % len(cold)]
+
+
+def compared(
+    rows: Rows,
+    sources: Rows,
+    query_vector: Floats | None,
+    catalog: CatalogView,
+    known_similarity: Floats = NO_FLOATS,
+) -> Candidates:
+    """Candidates with their similarity to the query: 0 for all of them where there is no query vector.
+
+    `known_similarity` float32 [K] is that of the first K rows.
+    """
+    n_known = len(known_similarity)
+    similarity = np.zeros(len(rows), np.float32)
+    similarity[:n_known] = known_similarity
+    if query_vector is not None and n_known < len(rows):
+        np.matmul(catalog.vectors(rows[n_known:]), query_vector, out=similarity[n_known:])
+    return Candidates(rows, similarity, sources, np.full(len(rows), np.nan, dtype=np.float32))

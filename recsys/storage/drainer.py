@@ -6,6 +6,7 @@ file is removed when the store has it whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
@@ -18,7 +19,7 @@ from recsys.storage.records import unpack_exposure
 from recsys.storage.spool import Spool, SpoolFile, left_files, read_records
 
 INTERVAL_S = 0.25
-_MAX_PAUSE_S = 2.0
+_MAX_PAUSE_S = 1.0
 _BATCH = 200
 
 
@@ -43,12 +44,17 @@ class Drainer:
     """Takes a process's spool to the store, and the spools of processes that have ended."""
 
     def __init__(
-        self, spool: Spool, store: EventLog, *, interval_s: float = INTERVAL_S, served_keep_s: float = 0.0
+        self,
+        spool: Spool,
+        store: EventLog,
+        *,
+        interval_s: float = INTERVAL_S,
+        served_keep_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """
         Args:
             interval_s: between two rounds; an exposure is in the store after about that.
-            served_keep_s: see `EventLog.append_exposures`.
+            served_keep_s: as it is now; see `EventLog.append_exposures`.
         """
         self._spool, self._store = spool, store
         self._interval_s, self._served_keep_s = interval_s, served_keep_s
@@ -132,7 +138,7 @@ class Drainer:
                 return file.end
             exposures = self._unpacked(records.payloads)
             place = SpoolRange(spool_id, file.start + at, file.start + records.end)
-            stored = self._store.append_exposures(exposures, place, served_keep_s=self._served_keep_s)
+            stored = self._store.append_exposures(exposures, place, served_keep_s=self._served_keep_s())
             self._count(n_stored=stored.n_stored, n_dropped=stored.n_dropped)
             at = min(stored.until - file.start, file.size)
         return file.end

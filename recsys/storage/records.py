@@ -44,6 +44,7 @@ class _Exposure(msgspec.Struct, array_like=True):
     sources: tuple[str, ...]
     variants: dict[str, str]
     surface: str | None
+    context: bytes = b"{}"  # records of earlier versions have none
 
 
 class _LiveItem(msgspec.Struct, array_like=True):
@@ -140,6 +141,7 @@ def pack_exposure(exposure: Exposure) -> bytes:
             exposure.sources,
             dict(exposure.variants),
             exposure.surface,
+            json_bytes(exposure.context) if exposure.context else b"{}",
         )
     )
 
@@ -157,6 +159,7 @@ def unpack_exposure(packed: bytes) -> Exposure:
         record.sources,
         record.variants,
         record.surface,
+        _json_object(record.context) if record.context != b"{}" else {},
     )
 
 

@@ -28,6 +28,7 @@ _STEADY_S = 1.0  # a connection that lived shorter is followed by a pause, as a 
 _TICK_S = 0.25
 _SILENT_TICKS = 3  # in a row, each with questions waiting and no answer since the last: over 0.5 s of silence
 _MORE = object()
+_LISTEN_S = 0.001  # beyond a time limit: at least one more look at what has come
 
 # The words of one command as bytes to send. (hiredis's own stub knows commands of one word only.)
 pack_command: Callable[[tuple[str | bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
@@ -175,6 +176,11 @@ class _Link(asyncio.Protocol):
         return future
 
     def _expire(self, future: asyncio.Future[Any], timeout_s: float) -> None:
+        # A busy loop looks at its timers before it listens: the answer may be here already.
+        if not future.done():
+            self._loop.call_later(_LISTEN_S, self._give_up, future, timeout_s)
+
+    def _give_up(self, future: asyncio.Future[Any], timeout_s: float) -> None:
         if not future.done():  # its place in the line stays, for the answer that is still to come
             future.set_exception(_too_slow(self._address, timeout_s))
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from recsys.errors import InvalidRequest, StoreUnavailable, TooLarge
 from recsys.events import EPOCH, Interaction
 from recsys.fields import parse_id, parse_object
-from serving.bodies import Reply, json_reply, read_body
+from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
-from serving.schemas import Event, EventBatch, EventBatchReply, EventStatusReply, decode
+from serving.schemas import Event, EventBatch, EventBatchReply, EventStatusReply
 from serving.service import Service, service_of
 
 # A phone's clock may be ahead by this much; later events would hold the end of a history for as long.
@@ -141,6 +141,7 @@ OPERATION = Operation(
     events_batch,
     "What users did, at most 1,000 events and 1 MiB",
     scope="events",
+    lane="slow",
     status=202,
     body=EventBatch,
     reply=EventBatchReply,

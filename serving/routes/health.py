@@ -81,7 +81,16 @@ def _shortcomings(service: Service) -> tuple[str, ...]:
 
 
 OPERATIONS = (
-    Operation("GET", "/healthz", healthz, "Whether the process lives", scope="open", reply=HealthReply),
-    Operation("GET", "/readyz", readyz, "Whether it answers queries", scope="open", reply=HealthReply, problems=(503,)),
-    Operation("GET", "/metrics", metrics, "Prometheus metrics", scope="admin", problems=(401,)),
+    Operation("GET", "/healthz", healthz, "Whether the process lives", scope="open", lane="watched", reply=HealthReply),
+    Operation(
+        "GET",
+        "/readyz",
+        readyz,
+        "Whether it answers queries",
+        scope="open",
+        lane="watched",
+        reply=HealthReply,
+        problems=(503,),
+    ),
+    Operation("GET", "/metrics", metrics, "Prometheus metrics", scope="admin", lane="watched", reply_type="text/plain"),
 )

@@ -21,10 +21,12 @@ from recsys.errors import InvalidRequest, StoreUnavailable, TooLarge
 from recsys.fields import parse_id
 from recsys.live import CatalogView
 from recsys.ports import ContentEncoder, LiveItem
-from serving.bodies import Reply, json_reply, read_body
+from recsys.times import to_ms
+from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
 from serving.pictures import decoded_base64
 from serving.schemas import (
+    ID_SCHEMA,
     ItemBatchReply,
     ItemDeletion,
     ItemDeletionReply,
@@ -32,8 +34,6 @@ from serving.schemas import (
     ItemLineStatus,
     ItemUpsert,
     ItemUpsertReply,
-    decode,
-    milliseconds,
 )
 from serving.service import Service, service_of
 
@@ -42,7 +42,6 @@ FILE_FIELDS = ("image", "audio")
 NDJSON = b"application/x-ndjson"
 LINE_STATUSES = ("accepted", "deleted", "rejected")
 FIELDS = tuple(name for name in ITEM_FIELDS if name != "item_id")
-ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256}
 _DECODER = msgspec.json.Decoder(ItemUpsert)
 _LINE_DECODER = msgspec.json.Decoder(ItemLine)
 _DELETION_DECODER = msgspec.json.Decoder(ItemDeletion)
@@ -206,11 +205,11 @@ def _written(service: Service, items: Sequence[LiveItem]) -> int:
 
 
 def _fields_before(item_id: str, before: LiveItem | None, view: CatalogView | None) -> dict[str, Any]:
-    """The fields as the release knows them with what was upserted since; {} for a new item."""
-    row = None if view is None else view.row(item_id)
-    known: Mapping[str, Any] = {} if before is None else before.fields
-    if view is not None and row is not None:
-        known = view.fields(row)
+    """The fields as the release knows them, and over them those of `before`, which may be of an earlier line of this
+    batch; {} for a new item."""
+    row = None if view is None else view.release.vocabulary.row(item_id)
+    of_release: Mapping[str, Any] = {} if view is None or row is None else view.released_fields(row)
+    known = {**of_release, **({} if before is None else before.fields)}
     fields = {name: known[name] for name in ITEM_FIELDS if known.get(name) is not None}
     if isinstance(fields.get("attributes"), str):  # a column of the catalogue: JSON text
         fields["attributes"] = json.loads(fields["attributes"])
@@ -256,15 +255,15 @@ def _encoded_picture(encoder: ContentEncoder | None, picture: bytes) -> tuple[ND
 
 def _reasons_against(item: CatalogItem, content: Content, view: CatalogView | None, now: datetime) -> tuple[str, ...]:
     """Why slates do not show it now; empty when they may."""
-    now_ms = milliseconds(now)
+    now_ms = to_ms(now)
     row = None if view is None else view.row(item.item_id)
     is_new = view is not None and row is not None and row >= view.release.n_items
     against = {
         "there is no release yet": view is None,
         "it is written, but could not be read back yet": view is not None and row is None,
         "hidden": item.hidden,
-        "available_from lies ahead": item.available_from is not None and milliseconds(item.available_from) > now_ms,
-        "available_until is past": item.available_until is not None and milliseconds(item.available_until) <= now_ms,
+        "available_from lies ahead": item.available_from is not None and to_ms(item.available_from) > now_ms,
+        "available_until is past": item.available_until is not None and to_ms(item.available_until) <= now_ms,
         "nothing is known of its content: send title, description or image_base64": is_new and not content.vectors,
     }
     return tuple(reason for reason, holds in against.items() if holds)
@@ -277,6 +276,7 @@ OPERATIONS = (
         upsert_item,
         "A new or changed item",
         scope="admin",
+        lane="slow",
         body=ItemUpsert,
         reply=ItemUpsertReply,
         problems=(408, 413, 415, 422, 429, 500, 503),
@@ -288,6 +288,7 @@ OPERATIONS = (
         upsert_items,
         "Many items, one JSON object a line (NDJSON)",
         scope="admin",
+        lane="slow",
         body=ItemLine,
         media_type="application/x-ndjson",
         reply=ItemBatchReply,
@@ -300,6 +301,7 @@ OPERATIONS = (
         delete_items,
         "Take items off everything",
         scope="admin",
+        lane="slow",
         body=ItemDeletion,
         reply=ItemDeletionReply,
         problems=(408, 413, 415, 422, 429, 500, 503),
@@ -311,6 +313,7 @@ OPERATIONS = (
         delete_item,
         "Take one item off everything",
         scope="admin",
+        lane="slow",
         reply=ItemDeletionReply,
         parameters=({"name": "item_id", "in": "path", "required": True, "schema": ID_SCHEMA},),
         problems=(422, 429, 500, 503),

@@ -8,6 +8,7 @@ import numpy as np
 from starlette.requests import Request
 
 from recsys.budget import Budget
+from recsys.errors import InvalidRequest
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.rank_items import Floats, Rows, list_items
@@ -23,6 +24,7 @@ from serving.service import Service, service_of
 
 COMMON = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN)
 PROBLEMS = (422, 429, 500)
+MAX_CATEGORY = 256
 RowsOf = Callable[[CatalogView], tuple[Rows, Floats | None]]
 
 
@@ -30,6 +32,10 @@ async def popular_items(request: Request) -> Reply:
     """What most people took, of one category or of all."""
     service = service_of(request)
     category = request.query_params.get("category")
+    if category is not None and not 0 < len(category) <= CATEGORY["schema"]["maxLength"]:
+        raise InvalidRequest(
+            "category is the name of one, 1 to 256 characters; leave it out for all", field="/category"
+        )
     question = question_of(asked_by(request, COMMON, {"category"}), service, "popular", category)
     return await _listed(request, service, question, "popular", lambda catalog: _popular(catalog, category))
 

@@ -10,10 +10,10 @@ from starlette.requests import Request
 
 from recsys.fields import parse_id
 from recsys.rank_items import rank_items
-from serving.bodies import Reply, read_body
+from serving.bodies import Reply, decode, read_body
 from serving.operations import Operation
 from serving.queries import question_of, replied
-from serving.schemas import RankRequest, RecommendationReply, decode
+from serving.schemas import RankRequest, RecommendationReply
 from serving.service import service_of
 
 _DECODER = msgspec.json.Decoder(RankRequest)
@@ -36,6 +36,7 @@ async def rank(request: Request) -> Reply:
         partial(rank_items, item_ids, question.query),
         budget_ms=budgets.explain_ms if explains else budgets.recommendations_ms,
         in_thread=explains,
+        has_pages=question.query.limit < len(set(item_ids)),
     )
 
 

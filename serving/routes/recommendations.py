@@ -8,10 +8,10 @@ import msgspec
 from starlette.requests import Request
 
 from recsys.recommender import recommend
-from serving.bodies import Reply, read_body
+from serving.bodies import Reply, decode, read_body
 from serving.operations import Operation
 from serving.queries import question_of, replied
-from serving.schemas import RecommendationReply, RecommendationRequest, decode
+from serving.schemas import RecommendationReply, RecommendationRequest
 from serving.service import service_of
 
 _DECODER = msgspec.json.Decoder(RecommendationRequest)

@@ -13,12 +13,12 @@ from serving.bodies import Reply
 from serving.operations import Operation
 from serving.queries import question_of, replied
 from serving.query_strings import FILTER, LIMIT, PAGE_TOKEN, STRICT, SURFACE, USER_ID, asked_by
-from serving.schemas import RecommendationReply
+from serving.schemas import ID_SCHEMA, RecommendationReply
 from serving.service import service_of
 
 PARAMETERS = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN)
 PROBLEMS = (422, 429, 500)
-ITEM_ID = {"name": "item_id", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
+ITEM_ID = {"name": "item_id", "required": True, "schema": ID_SCHEMA}
 
 
 async def similar_items(request: Request) -> Reply:
@@ -52,6 +52,7 @@ OPERATIONS = (
         similar_items,
         "Items like one item",
         scope="read",
+        lane="slow",
         reply=RecommendationReply,
         parameters=({**ITEM_ID, "in": "path"}, *PARAMETERS),
         problems=PROBLEMS,
@@ -62,6 +63,7 @@ OPERATIONS = (
         similar_items_by_query,
         "Items like one item, for ids that a path cannot hold",
         scope="read",
+        lane="slow",
         reply=RecommendationReply,
         parameters=({**ITEM_ID, "in": "query"}, *PARAMETERS),
         problems=PROBLEMS,

@@ -57,7 +57,16 @@ def reply_of(traced: TracedRequest) -> TraceReply:
         stages=tuple(Stage(each.name, each.duration_ms, each.n_in, each.n_out, each.fallback) for each in slate.trace),
         dropped=traced.dropped,
         items=tuple(
-            TracedItem(each.item_id, each.position, each.value, each.source, each.reasons, each.propensity, each.parts)
+            TracedItem(
+                each.item_id,
+                each.position,
+                each.value,
+                each.source,
+                each.reasons,
+                each.propensity,
+                each.parts,
+                each.because,
+            )
             for each in slate.items
         ),
     )
@@ -70,6 +79,7 @@ OPERATIONS = (
         recommendation_trace,
         "What became of one of the last recommendations: stages, rules, and where each item came from",
         scope="admin",
+        lane="watched",
         reply=TraceReply,
         parts=(Stage, TracedItem),
         parameters=({"name": "recommendation_id", "in": "path", "required": True, "schema": {"type": "string"}},),

@@ -11,22 +11,21 @@ from starlette.requests import Request
 
 from recsys.errors import InvalidRequest, StoreUnavailable
 from recsys.fields import parse_id
-from serving.bodies import Reply, json_reply, read_body
+from serving.bodies import Reply, decode, json_reply, read_body
 from serving.operations import Operation
 from serving.schemas import (
+    ID_SCHEMA,
     ErasureReply,
     UserBlock,
     UserBlockReply,
     UserErase,
     UsersMerge,
     UsersMergeReply,
-    decode,
 )
 from serving.service import Service, service_of
 
 T = TypeVar("T")
 PROBLEMS = (408, 413, 415, 422, 429, 500, 503)
-ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 256}
 _MERGE, _ERASE = msgspec.json.Decoder(UsersMerge), msgspec.json.Decoder(UserErase)
 _BLOCK = msgspec.json.Decoder(UserBlock)
 
@@ -133,6 +132,7 @@ OPERATIONS = (
         merge_users,
         "An anonymous user's history goes to a known one",
         scope="events",
+        lane="slow",
         body=UsersMerge,
         reply=UsersMergeReply,
         problems=PROBLEMS,
@@ -144,6 +144,7 @@ OPERATIONS = (
         block_items,
         "Never show items to a user again",
         scope="events",
+        lane="slow",
         body=UserBlock,
         reply=UserBlockReply,
         problems=PROBLEMS,
@@ -155,6 +156,7 @@ OPERATIONS = (
         unblock_items,
         "Show items to a user again",
         scope="events",
+        lane="slow",
         body=UserBlock,
         reply=UserBlockReply,
         problems=PROBLEMS,
@@ -166,6 +168,7 @@ OPERATIONS = (
         erase_user_by_body,
         "Forget a user, with a receipt",
         scope="admin",
+        lane="slow",
         body=UserErase,
         reply=ErasureReply,
         problems=PROBLEMS,
@@ -177,6 +180,7 @@ OPERATIONS = (
         erase_user,
         "Forget a user, with a receipt",
         scope="admin",
+        lane="slow",
         reply=ErasureReply,
         parameters=({"name": "user_id", "in": "path", "required": True, "schema": ID_SCHEMA},),
         problems=(422, 429, 500, 503),

@@ -73,8 +73,16 @@ def test_every_declared_package_is_in_its_lock() -> None:
 def test_the_package_itself_names_neither_torchrec_nor_fbgemm_and_nothing_unlocked() -> None:
     """A resolving install would follow torchrec to an fbgemm-gpu that does not load without a driver."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project.get("optional-dependencies", {})
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "client"}
     named = declared(project["dependencies"]) | declared([line for lines in extras.values() for line in lines])
     assert not named & {"torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"}
     assert named <= set(pins("serve"))
     assert declared((ROOT / "requirements" / "serve.in").read_text().splitlines()) == named
+
+
+def test_a_shops_application_needs_two_packages_to_call_the_service() -> None:
+    """The client is not part of the serving install; its tests run in the developers'."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    client = declared(project["optional-dependencies"]["client"])
+    assert client == {"httpx", "msgspec"}
+    assert client <= set(pins("dev")) | set(pins("serve"))

@@ -4,7 +4,9 @@ A block's mark is the invisible comment on the line before it: `<!-- test: run -
 
     run              bash, in the reader's folder, in the order of the document
     serve            bash that starts the service and does not end
-    curl REPLY       bash against that service; every reply decodes as the struct named
+    curl REPLY       bash against that service; every reply decodes as the struct named, and slates hold items; with
+                     `curl REPLY or nothing` they may be empty
+    python           a program against that service
     file NAME        what stands in that file
     config           a part of recsys.toml; `config export`: it reads the files under export/
     json REPLY       decodes as the struct named
@@ -21,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
-KINDS = frozenset({"run", "serve", "curl", "file", "config", "json", "help"})
+KINDS = frozenset({"run", "serve", "curl", "python", "file", "config", "json", "help"})
 _FENCE = re.compile(r"^```(\w*)$")
 _MARK = re.compile(r"^<!-- test: (.+) -->$")
 

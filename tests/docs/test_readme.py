@@ -22,10 +22,11 @@ from jobs import refresh_catalog
 from jobs.cli import app
 from recsys import recommender
 from recsys.config import load_config
+from recsys.expressions.parsing import parse
 from recsys.ingest.validate import validate_inputs
 from recsys.workspace import WorkspaceConfig
 from serving.app import OPERATIONS
-from serving.routes.recommendations import LATER
+from serving.schemas import Asking
 from tests.docs.blocks import DOCUMENTS, KINDS, ROOT, Block, blocks, commands, inline_code, prose, read
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,9 +34,9 @@ FOLDERS = ("recsys", "embeddings", "serving", "jobs", "tests", "requirements", "
 
 
 def stages(docstring: str | None) -> list[str]:
-    """The flow that a module's docstring draws: `a → b (with c) → d`."""
+    """The flow that a module's docstring draws: `a → b (with c) → (only sometimes) → d`, without what is optional."""
     line = next(line for line in (docstring or "").splitlines() if "→" in line)
-    return [stage.split()[0] for stage in line.split("→")]
+    return [stage.split()[0] for stage in line.split("→") if not stage.strip().startswith("(")]
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -111,11 +112,11 @@ def test_every_container_command_names_a_service_and_a_verb() -> None:
             assert tuple(verb) in VERBS
 
 
-def test_every_route_and_every_refused_field_is_named() -> None:
+def test_every_route_and_every_field_of_a_request_for_items_is_named() -> None:
     text = read("README.md")
     routes = [f"{operation.method} {operation.path}" for operation in OPERATIONS]
     assert not [route for route in routes if f"`{route}" not in text]
-    assert not [name for name in LATER if f"`{name}`" not in text]
+    assert not [name for name in Asking.__struct_fields__ if f"`{name}`" not in text]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -182,11 +183,19 @@ def test_the_companys_export_is_read_with_the_mapping_shown(tmp_path: Path) -> N
     assert validated.interactions["context"].to_pylist() == ['{"device":"phone"}'] * len(rows)
 
 
-def test_the_demos_figures_have_their_place() -> None:
-    text = read("README.md")
-    table = re.search(r"<!-- figures -->\n(.+?)<!-- /figures -->", text, re.DOTALL)
+@pytest.mark.parametrize(("place", "word"), [("figures", "NDCG@10"), ("serving figures", "make bench-serving")])
+def test_figures_have_their_place(place: str, word: str) -> None:
+    table = re.search(rf"<!-- {place} -->\n(.+?)<!-- /{place} -->", read("README.md"), re.DOTALL)
     assert table
-    assert "NDCG@10" in table[1]
+    assert word in table[1]
+
+
+def test_every_filter_shown_is_one() -> None:
+    (table,) = re.findall(r"\n\| test \|.+?\n\n", read("README.md"), re.DOTALL)
+    shown = [code for row in table.strip().split("\n")[2:] for code in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(shown) >= 6
+    for text in shown:
+        parse(text)
 
 
 def test_programs_that_only_the_help_blocks_name_come_with_the_installation() -> None:

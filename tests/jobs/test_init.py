@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from jobs.init import described, init_workspace, render_config
 from recsys.config import load_config
-from recsys.surfaces import SurfaceConfig
+from recsys.surfaces import SurfaceConfig, SurfaceExperiment
 from recsys.workspace import CONFIG_NAME, Workspace, WorkspaceConfig
 
 
@@ -64,16 +64,25 @@ def test_every_section_stands_in_the_file() -> None:
     assert set(sections["serving"]) == {"limits", "cache", "budgets", "traces", "tracing", "encoder"}
 
 
-def test_the_commented_example_of_a_surface_holds_every_setting_and_is_valid(tmp_path: Path) -> None:
-    with_example = re.sub(r"^# (?=\[surfaces\.|\w+ = )", "", render_config(), flags=re.MULTILINE)
-    (tmp_path / CONFIG_NAME).write_text(with_example, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("section", "name", "config_type"),
+    [("surfaces", "home", SurfaceConfig), ("experiments", "newer_first", SurfaceExperiment)],
+)
+def test_the_commented_example_of_a_section_holds_every_setting_and_is_valid(
+    tmp_path: Path, section: str, name: str, config_type: type[BaseModel]
+) -> None:
+    before, _, rest = render_config().partition(f"\n[{section}]\n")
+    example, _, after = rest.partition("\n[")
+    uncommented_example = re.sub(r"^# (?=\[|\w+ = )", "", example, flags=re.MULTILINE)
+    text = f"{before}\n[{section}]\n{uncommented_example}\n[{after}"
+    (tmp_path / CONFIG_NAME).write_text(text, encoding="utf-8")
     config = load_config(tmp_path / CONFIG_NAME, WorkspaceConfig)
-    assert list(config.surfaces) == ["home"]
-    assert config.surfaces["home"].model_fields_set == set(SurfaceConfig.model_fields)
-    assert config.model_copy(update={"surfaces": {}}) == WorkspaceConfig()
+    assert list(getattr(config, section)) == [name]
+    assert getattr(config, section)[name].model_fields_set == set(config_type.model_fields)
+    assert config.model_copy(update={section: {}}) == WorkspaceConfig()
 
 
-SECTIONS = [*list(config_classes(WorkspaceConfig))[1:], SurfaceConfig]
+SECTIONS = [*list(config_classes(WorkspaceConfig))[1:], SurfaceConfig, SurfaceExperiment]
 
 
 @pytest.mark.parametrize("config_type", SECTIONS, ids=lambda each: each.__name__)

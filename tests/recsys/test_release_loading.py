@@ -363,7 +363,7 @@ def with_id_vectors(staging: Path) -> None:
 def test_id_vectors_are_there_where_the_release_carries_them(tmp_path: Path) -> None:
     stored, older = load(tmp_path, with_id_vectors), load(tmp_path / "older")
     assert stored.id_vectors is not None
-    assert isinstance(stored.id_vectors.vectors, np.memmap)  # shared by all workers, and read only to explain
+    assert isinstance(stored.id_vectors.vectors.base, np.memmap)  # shared by all workers, and read only to explain
     assert stored.id_vectors.present.tolist() == [True, False] * 15
     assert older.id_vectors is None
 

@@ -11,9 +11,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from serving.app import create_app
+from tests.serving.shop import Parts, Shop, open_shop
 from tests.serving.world import FlakyStore, Shelf, opener, settings
 
 Serve = Callable[..., TestClient]
+OpenShop = Callable[..., Shop]
 
 
 @pytest.fixture
@@ -41,3 +43,19 @@ def serve(tmp_path: Path, store: FlakyStore, shelf: Shelf) -> Iterator[Serve]:
 @pytest.fixture
 def client(serve: Serve) -> TestClient:
     return serve()
+
+
+@pytest.fixture
+def opened() -> Iterator[OpenShop]:
+    """Opens shops of these parts: `opened(Parts(...), threads=2)`; they close with the test."""
+    with ExitStack() as stack:
+
+        def start(parts: Parts | None = None, **serving: Any) -> Shop:
+            return stack.enter_context(open_shop(parts, **serving))
+
+        yield start
+
+
+@pytest.fixture
+def shop(opened: OpenShop) -> Shop:
+    return opened()

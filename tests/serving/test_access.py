@@ -114,10 +114,30 @@ def test_a_head_request_needs_what_its_get_needs(scoped: TestClient) -> None:
     assert scoped.head("/v1/similar?item_id=a1", headers=bearer("events-key")).status_code == 403
 
 
+FILLED = {"item_id": "a1", "recommendation_id": "r-1", "user_id": "u"}
+NEEDED = {f"{each.method} {each.path}": each for each in OPERATIONS}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_every_operation_opens_to_keys_of_its_scope_alone(scoped: TestClient, name: str) -> None:
+    operation = NEEDED[name]
+    path = operation.path.format_map(FILLED)
+    opens = {"read": ("read", "admin"), "events": ("events", "admin"), "admin": ("admin",)}
+    for key in ("read", "events", "admin"):
+        status = scoped.request(operation.method, path, headers=bearer(f"{key}-key")).status_code
+        may = operation.scope == "open" or key in opens[operation.scope]
+        assert (status == 403) is not may, (key, status)
+        assert status != 401
+    without = scoped.request(operation.method, path)
+    assert (without.status_code == 401) is (operation.scope != "open")
+    if operation.scope != "open":
+        refused(without, 401)
+
+
 def test_the_scope_of_every_operation_is_found_by_its_path() -> None:
     needed = NeededScopes(OPERATIONS)
     for operation in OPERATIONS:
-        path = operation.path.replace("{item_id}", "a b:c").replace("{recommendation_id}", "r-1")
+        path = operation.path.format_map({**FILLED, "item_id": "a b:c"})
         assert needed.of(operation.method, path) == operation.scope, path
     assert needed.of("GET", "/v1/items/a/b/similar") is None
     assert needed.of("DELETE", "/metrics") is None
@@ -167,6 +187,21 @@ def everything_once(client: TestClient, user: str, item: str, headers: dict[str,
         ("GET", f"/v1/similar?item_id={item}", None),
         ("GET", f"/v1/similar?item_id={item}&{user}=1", None),
         ("GET", f"/v1/recommendations/{user}/trace", None),
+        ("POST", "/v1/search", {**body, "text": item}),
+        ("POST", "/v1/search", {**body, "item_id": item}),
+        ("POST", "/v1/search", {**body, "image_base64": item}),
+        ("POST", "/v1/refine", {**body, "item_id": "a1", "text": f"cheaper {item}"}),
+        ("POST", "/v1/rank", {**body, "item_ids": [item], "filter": f"price > {user}"}),
+        ("POST", "/v1/items:batch", {"item_id": item, user: item}),
+        ("POST", "/v1/items:delete", {"item_ids": [item, user]}),
+        ("POST", "/v1/users:block", {"user_id": user, "item_ids": [item]}),
+        ("POST", "/v1/users:unblock", {"user_id": user, "item_ids": [item]}),
+        ("POST", "/v1/users:merge", {"source_user_id": item, "target_user_id": user}),
+        ("POST", "/v1/users:erase", {"user_id": user}),
+        ("DELETE", f"/v1/users/{user}", None),
+        ("DELETE", f"/v1/items/{item}", None),
+        ("GET", f"/v1/popular?category={item}&user_id={user}", None),
+        ("GET", f"/v1/trending?user_id={user}&surface={item}", None),
         ("GET", f"/v1/{user}/{item}", None),
         ("PUT", f"/v1/items/{item}/similar", None),
         *[("GET", path, None) for path in ("/healthz", "/readyz", "/metrics")],

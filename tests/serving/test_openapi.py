@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from serving.app import OPERATIONS, api_document
 from serving.document import FILE, written
+from tests.serving.asking import refused
 
 HOW = "the API differs from its document; look at the change, then run: python -m serving.document --write"
 
@@ -32,6 +34,19 @@ def test_every_example_is_answered(client: TestClient) -> None:
     for operation in posts:
         response = client.post(operation.path, json=operation.example)
         assert response.status_code == operation.status, (operation.path, response.text)
+
+
+def test_every_reply_names_its_request_and_every_refusal_says_what_the_client_needs_to_know() -> None:
+    needed = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
+    for methods in api_document()["paths"].values():
+        for operation in methods.values():
+            for status, reply in operation["responses"].items():
+                assert {"X-Request-Id", *([needed[status]] if status in needed else [])} == set(reply["headers"])
+
+
+@pytest.mark.parametrize("category", ["", "x" * 257])
+def test_a_category_keeps_to_the_length_that_the_document_states(client: TestClient, category: str) -> None:
+    assert refused(client.get("/v1/popular", params={"category": category}), 422)["field"] == "/category"
 
 
 def test_every_reference_points_at_a_schema() -> None:

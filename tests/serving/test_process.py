@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from serving.pages import MAX_ITEMS_IN_URL, Page, PageTokens, asked_digest
+from serving.settings import TOKEN_FILE
 from tests.serving.asking import event, soon
 
 
@@ -111,6 +115,17 @@ def test_a_body_far_over_the_limit_is_refused_in_words_and_not_by_a_broken_conne
         status, problem = ask(base + "/v1/events:batch", {"events": ["x" * 20_000_000]})
         assert (status, problem["status"]) == (413, 413)
         assert ask(base + "/healthz")[0] == 200
+
+
+def test_an_address_may_hold_the_longest_token_that_is_given_out_for_one(workspace: Path) -> None:
+    asked = asked_digest("popular", None, None, None, (), None, "")
+    page = Page("0" * 32, 0, np.empty(0, np.uint32))
+    shown = np.arange(MAX_ITEMS_IN_URL, dtype=np.uint64)
+    with serving(workspace) as (_, base):
+        key = (workspace / TOKEN_FILE).read_bytes()
+        token = PageTokens(key).write(page, asked, shown, int(time.time()), MAX_ITEMS_IN_URL)
+        assert ask(f"{base}/v1/popular?page_token={token}")[0] == 200
+        assert ask(f"{base}/v1/popular?page_token={token}&limit=3&user_id=u")[0] == 422
 
 
 def test_it_ends_cleanly_when_it_is_told_to(workspace: Path) -> None:

@@ -7,11 +7,13 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recsys.storage.redis_server import PrivateRedis
 from recsys.storage.release_files import LocalReleaseStore
 from tests.integration.released_workspace import recsys, write_workspace
 from tests.serving.asking import event, soon
@@ -78,6 +80,32 @@ def test_a_new_item_is_placed_by_its_words_and_picture(base: str, made: tuple[Pa
     assert rank.index("new-fire") < rank.index("new-water")
     like_fire = ids(ask(base + "/v1/items/new-fire/similar?limit=60")[1])
     assert like_fire.index(item_id(2)) < like_fire.index(item_id(3))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_another_process_shows_an_item_within_two_seconds_and_hides_a_deleted_one(
+    made: tuple[Path, World], kind: str, tmp_path: Path
+) -> None:
+    folder, world = made
+    with ExitStack() as stack:
+        url = f"sqlite:///{tmp_path}/two.sqlite3"
+        if kind == "redis":
+            url = stack.enter_context(PrivateRedis(tmp_path)).url
+        (_, mine), (_, other) = (stack.enter_context(serving(folder, "--store", url)) for _ in range(2))
+        for base in (mine, other):
+            soon(lambda base=base: ask(base + "/readyz")[0] == 200, within_s=20)  # type: ignore[misc]
+        like = world.items[0]
+        body = {"item_id": "new", "title": like.title, "categories": list(like.categories), "price": 777.0}
+        assert ask(mine + "/v1/items", body)[1]["recommendable"]
+        of_price = {"filter": "price = 777", "strict_filtering": True}
+        soon(lambda: ids(recommended(other, limit=100)).count("new") == 1, within_s=2)
+        assert ids(recommended(other, **of_price)) == ["new"]
+        assert ask(mine + "/v1/items:delete", {"item_ids": ["new", item_id(3)]})[1]["deleted"] == 2
+        soon(lambda: "new" not in ids(recommended(other, limit=100)), within_s=2)
+        assert item_id(3) not in ids(recommended(other, limit=100))
+        first = recommended(mine, limit=5, user_id="u")
+        second = recommended(other, limit=5, user_id="u", page_token=first["next_page_token"])
+        assert not set(ids(first)) & set(ids(second))
 
 
 def test_a_picture_that_is_none_is_refused_in_words(base: str) -> None:

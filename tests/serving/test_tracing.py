@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ def sampling(share: float, *draws: float) -> Tracing:
 
 def test_without_an_endpoint_there_is_no_tracing() -> None:
     assert open_tracing(TracingConfig()) is None
+
+
+def test_a_span_names_the_variants_of_its_request() -> None:
+    found = traced()
+    in_two = replace(found, slate=replace(found.slate, variants={"pinned": "treatment", "shorter": "control"}))
+    request = next(span for span in spans_of(([], ANSWERED, in_two)) if span.parent is None)
+    assert (request.attributes or {})["recsys.variants"] == ("pinned=treatment", "shorter=control")
 
 
 def test_a_share_is_sampled_by_chance() -> None:

@@ -24,6 +24,7 @@ from recsys.filtering import FilterConfig
 from recsys.inference.ranker import OnnxRanker
 from recsys.live import CatalogView, view_of
 from recsys.ports import LiveItem
+from recsys.rank_items import list_items, rank_items
 from recsys.ranking import RankConfig
 from recsys.recommender import RecommenderConfig, recommend
 from recsys.release import IdVectors, LoadedRelease
@@ -309,6 +310,23 @@ def test_who_does_not_ask_pays_nothing() -> None:
     assert tower.n_batches == 0
     assert all(item.parts == {} and item.because == () for item in slate.items)
     assert "explain" not in [stage.name for stage in slate.trace]
+
+
+# Other routes
+
+
+def test_given_items_are_explained_as_recommended_ones() -> None:
+    query = Query("request", NOW, history=(HistoryItem("i0"),), explain=True)
+    slate = rank_items(["i1", "i2"], query, view_of(pictures()), FlakyStore(), NO_RULES)
+    assert parts_of(slate, "i1") == near({"image": 2 * 0.6, "popularity": 0.5 * math.log(1 + 7)})
+    assert [stage.name for stage in slate.trace][-2:] == ["explain", "expose"]
+
+
+def test_a_list_is_valued_by_one_thing_alone() -> None:
+    query = Query("request", NOW, explain=True)
+    rows, values = np.array([1, 2]), np.array([0.5, 0.25], np.float32)
+    slate = list_items(rows, values, "trending", query, view_of(pictures()), FlakyStore(), NO_RULES)
+    assert [item.parts for item in slate.items] == [{"relevance": 0.5}, {"relevance": 0.25}]
 
 
 # A learned ranker

@@ -247,7 +247,7 @@ def test_a_spool_forgets_a_user_who_was_erased(spool: Spool, store: Store) -> No
 
 def test_what_is_drained_counts_as_served(spool: Spool, store: Store) -> None:
     spool.append(exposure(2))
-    Drainer(spool, store, served_keep_s=60).drain_now()
+    Drainer(spool, store, served_keep_s=lambda: 60).drain_now()
     state = store.user_state("ann", with_served=True)
     assert state.served.tolist() == [hash64("i1"), hash64("i2")]
     assert np.array_equal(state.served_at_ms, [int(NOON.timestamp() * 1000)] * 2)

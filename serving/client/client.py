@@ -1,0 +1,249 @@
+"""The client for programs without `await`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Unpack
+
+from serving.client import batches, calls
+from serving.client.calls import Asked, Listed
+from serving.client.sending import Sender
+from serving.schemas import (
+    ErasureReply,
+    Event,
+    EventBatchReply,
+    HealthReply,
+    ItemBatchReply,
+    ItemDeletionReply,
+    ItemUpsert,
+    ItemUpsertReply,
+    RecommendationReply,
+    TraceReply,
+    UserBlockReply,
+    UsersMergeReply,
+)
+
+
+class Client(Sender):
+    """The API of one service, an operation a method; each raises `ClientError`.
+
+    What a method takes is what the operation's document says; replies are the structs of `serving.schemas`, and fields
+    that this version does not know are left out. `timeout_s` of a method overrules that of the client.
+
+    >>> with Client("http://127.0.0.1:8000") as client:
+    ...     reply = client.recommendations(user_id="42", limit=10)
+    """
+
+    def recommendations(self, *, timeout_s: float | None = None, **asked: Unpack[Asked]) -> RecommendationReply:
+        """A slate for a user, a session, or nobody in particular.
+
+        >>> reply = client.recommendations(user_id="42", limit=10, filter='categories has "Comedy"')
+        >>> item_ids = [item.item_id for item in reply.items]
+        """
+        return self._send(calls.recommendations(**asked), timeout_s)
+
+    def rank(
+        self, item_ids: Sequence[str], *, timeout_s: float | None = None, **asked: Unpack[Asked]
+    ) -> RecommendationReply:
+        """Given items, best first. Those that may not be shown are left out.
+
+        >>> reply = client.rank(["1270", "318", "593"], user_id="42")
+        """
+        return self._send(calls.rank(item_ids, **asked), timeout_s)
+
+    def similar(self, item_id: str, *, timeout_s: float | None = None, **listed: Unpack[Listed]) -> RecommendationReply:
+        """Items like one item.
+
+        >>> reply = client.similar("1270", limit=5, user_id="42")
+        """
+        return self._send(calls.similar(item_id, **listed), timeout_s)
+
+    def popular(
+        self, category: str | None = None, *, timeout_s: float | None = None, **listed: Unpack[Listed]
+    ) -> RecommendationReply:
+        """What most people took, of one category or of all.
+
+        >>> reply = client.popular("Comedy", limit=5)
+        """
+        return self._send(calls.popular(category, **listed), timeout_s)
+
+    def trending(self, *, timeout_s: float | None = None, **listed: Unpack[Listed]) -> RecommendationReply:
+        """What is taken most just now.
+
+        >>> reply = client.trending(limit=5)
+        """
+        return self._send(calls.trending(**listed), timeout_s)
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: bytes | None = None,
+        item_id: str | None = None,
+        vector: Sequence[float] | None = None,
+        modality: str = "text",
+        personalise: float | None = None,
+        timeout_s: float | None = None,
+        **asked: Unpack[Asked],
+    ) -> RecommendationReply:
+        """Items that match exactly one of: words, a picture (the bytes of a PNG, JPEG or WebP file), an item, or a
+        vector of `modality`'s embedding space. `personalise` in [0, 1] is the person's share in the value.
+
+        >>> reply = client.search("a space adventure", user_id="42", personalise=0.3, limit=5)
+
+        Raises:
+            ValueError: none of the four is given, or several.
+        """
+        call = calls.search(
+            text,
+            image=image,
+            item_id=item_id,
+            vector=vector,
+            modality=modality,
+            personalise=personalise,
+            **asked,
+        )
+        return self._send(call, timeout_s)
+
+    def refine(
+        self,
+        item_id: str,
+        text: str,
+        *,
+        weight: float = 0.5,
+        personalise: float | None = None,
+        timeout_s: float | None = None,
+        **asked: Unpack[Asked],
+    ) -> RecommendationReply:
+        """Items like one item, but as the words say, which weigh `weight` in [0, 1] against it.
+
+        >>> reply = client.refine("1270", "newer and darker", user_id="42")
+        """
+        call = calls.refine(item_id, text, weight=weight, personalise=personalise, **asked)
+        return self._send(call, timeout_s)
+
+    def pages(self, *, timeout_s: float | None = None, **asked: Unpack[Asked]) -> Iterator[RecommendationReply]:
+        """Recommendations page by page, until there are no more. No item comes twice.
+
+        >>> for page in client.pages(user_id="42", limit=10):
+        ...     item_ids = [item.item_id for item in page.items]
+        """
+        yield from self.pages_of(self.recommendations, timeout_s=timeout_s, **asked)
+
+    def pages_of(
+        self, ask: Callable[..., RecommendationReply], *given: Any, **asked: Any
+    ) -> Iterator[RecommendationReply]:
+        """The pages of any method that answers with a slate.
+
+        >>> for page in client.pages_of(client.search, "a space adventure", limit=10):
+        ...     item_ids = [item.item_id for item in page.items]
+        """
+        while True:
+            reply = ask(*given, **asked)
+            yield reply
+            if reply.next_page_token is None:
+                return
+            asked["page_token"] = reply.next_page_token
+
+    def send_events(self, events: Iterable[Event], *, timeout_s: float | None = None) -> EventBatchReply:
+        """Takes what users did, any number of it, in batches of at most 1,000 and 1 MiB; a status for each, in order.
+
+        When a batch fails, those before it were taken. Send the same events again: what was taken is a duplicate then.
+
+        >>> from datetime import UTC, datetime
+        >>> from serving.client import NewEvent
+        >>> click = NewEvent(user_id="42", item_id="1270", event_type="click", occurred_at=datetime.now(UTC))
+        >>> reply = client.send_events([click])
+        >>> rejected = [each for each in reply.statuses if each.status == "rejected"]
+        """
+        return batches.events_together([self._send(call, timeout_s) for call in batches.event_calls(events)])
+
+    def upsert_item(self, item: ItemUpsert, *, timeout_s: float | None = None) -> ItemUpsertReply:
+        """A new or changed item, recommendable at once. Fields left out stay what they were, None clears one.
+
+        >>> from serving.client import ItemUpsert
+        >>> new = ItemUpsert("new-1", title="Alien: Romulus (2024)", categories=["Horror", "Sci-Fi"])
+        >>> reply = client.upsert_item(new)
+
+        Its picture goes with it as `image_base64=picture(Path("cover.jpg").read_bytes())`.
+        """
+        return self._send(calls.upsert_item(item), timeout_s)
+
+    def upsert_items(self, items: Iterable[ItemUpsert], *, timeout_s: float | None = None) -> ItemBatchReply:
+        """Any number of items, in batches of at most 1,000 and 32 MiB; a status for each, in order. An
+        `ItemLine(item_id, delete=True)` deletes one.
+
+        When a batch fails, those before it were taken; all may be sent again.
+
+        >>> from serving.client import ItemLine, ItemUpsert
+        >>> reply = client.upsert_items([ItemUpsert("new-2", price=9.5), ItemLine("new-3", delete=True)])
+        """
+        return batches.items_together([self._send(call, timeout_s) for call in batches.item_calls(items)])
+
+    def delete_items(self, item_ids: Sequence[str], *, timeout_s: float | None = None) -> ItemDeletionReply:
+        """Takes items (at most 1,000) off everything.
+
+        >>> reply = client.delete_items(["new-1"])
+        """
+        return self._send(calls.delete_items(item_ids), timeout_s)
+
+    def merge_users(
+        self, source_user_id: str, target_user_id: str, *, timeout_s: float | None = None
+    ) -> UsersMergeReply:
+        """Somebody who was anonymous is known now: their history goes to the target. Never made twice by itself.
+
+        >>> reply = client.merge_users("session-8f3a", "42")
+        """
+        return self._send(calls.merge_users(source_user_id, target_user_id), timeout_s)
+
+    def block_items(self, user_id: str, item_ids: Sequence[str], *, timeout_s: float | None = None) -> UserBlockReply:
+        """Never show these items (at most 1,000) to this user again.
+
+        >>> reply = client.block_items("42", ["1270"])
+        """
+        return self._send(calls.block_items(user_id, item_ids), timeout_s)
+
+    def unblock_items(self, user_id: str, item_ids: Sequence[str], *, timeout_s: float | None = None) -> UserBlockReply:
+        """Show them again.
+
+        >>> reply = client.unblock_items("42", ["1270"])
+        """
+        return self._send(calls.unblock_items(user_id, item_ids), timeout_s)
+
+    def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> ErasureReply:
+        """Forget a user; the reply is the receipt. Never made twice by itself: a second receipt counts nothing.
+
+        >>> receipt = client.erase_user("42", timeout_s=60)
+        """
+        return self._send(calls.erase_user(user_id), timeout_s)
+
+    def trace(self, recommendation_id: str, *, timeout_s: float | None = None) -> TraceReply:
+        """What became of one of the last recommendations.
+
+        >>> reply = client.recommendations(user_id="42")
+        >>> trace = client.trace(reply.recommendation_id)
+        """
+        return self._send(calls.trace(recommendation_id), timeout_s)
+
+    def health(self, *, timeout_s: float | None = None) -> HealthReply:
+        """Whether the process lives.
+
+        >>> client.health().status
+        'ok'
+        """
+        return self._send(calls.health(), timeout_s)
+
+    def ready(self, *, timeout_s: float | None = None) -> HealthReply:
+        """Whether it answers queries; raises `Unavailable` while it does not.
+
+        >>> client.ready().status
+        'ready'
+        """
+        return self._send(calls.ready(), timeout_s)
+
+    def metrics(self, *, timeout_s: float | None = None) -> str:
+        """Prometheus' text.
+
+        >>> lines = client.metrics().splitlines()
+        """
+        return self._send(calls.metrics(), timeout_s)
