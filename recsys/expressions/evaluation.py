@@ -104,14 +104,19 @@ def _kept(expression: Expression, overlay: Overlay) -> AllowedRows:
 
 
 def _of_snapshot(expression: Expression, overlay: Overlay) -> AllowedRows:
-    """What is below, with the changed rows over it; the same object where these pass, or not, as they did."""
-    below = _of_release(expression, overlay) if overlay.below is None else _kept(expression, overlay.below)
-    of_changed = _of_rows(expression.root, overlay, overlay.rows)
-    if below.n_items == overlay.n_rows and np.array_equal(below.mask[overlay.rows], of_changed):
-        return below
+    """What was kept of the snapshot before, else what is below, with the rows that changed over it; the same object
+    where these pass, or not, as they did."""
+    masks, changed = overlay.before or (None, overlay.rows)
+    known = None if masks is None else masks.get(expression.canonical)
+    if known is None:
+        changed = overlay.rows
+        known = _of_release(expression, overlay) if overlay.below is None else _kept(expression, overlay.below)
+    of_changed = _of_rows(expression.root, overlay, changed)
+    if known.n_items == overlay.n_rows and np.array_equal(known.mask[changed], of_changed):
+        return known
     mask = np.zeros(overlay.n_rows, dtype=np.bool_)
-    mask[: below.n_items] = below.mask
-    mask[overlay.rows] = of_changed
+    mask[: known.n_items] = known.mask
+    mask[changed] = of_changed
     return plan_search(mask)
 
 

@@ -67,15 +67,22 @@ class Overlay:
         below: the layer under this one; None = the release itself.
         rows: int64 [R], the rows that this layer changed, ascending.
         masks: which of the N + M rows pass, by the canonical text of the expression.
+        before: what was kept of the snapshot that this one was made from, and the rows int64 that changed since then.
     """
 
     def __init__(
-        self, columns: ItemColumns, changed: Iterable[ChangedRow], n_rows: int, below: Overlay | None = None
+        self,
+        columns: ItemColumns,
+        changed: Iterable[ChangedRow],
+        n_rows: int,
+        below: Overlay | None = None,
+        before: tuple[RecentlyUsed[AllowedRows], Rows] | None = None,
     ) -> None:
         """`changed` must hold each row that is not below, and none twice."""
         self.columns = columns
         self.n_rows = n_rows
         self.below = below
+        self.before = before
         self.masks: RecentlyUsed[AllowedRows] = RecentlyUsed(masks_kept(n_rows))
         self._changed = sorted(changed, key=lambda each: each.row)
         self.rows: Rows = np.array([each.row for each in self._changed], dtype=np.int64)
@@ -85,11 +92,12 @@ class Overlay:
     def with_changes(self, changed: Iterable[ChangedRow], n_rows: int) -> Overlay:
         """These changes over the others. Columns that were made are made of it too, here and not in a request."""
         mine = {each.row: each for each in changed}
+        before = self.masks if len(self.rows) else self.columns.masks, np.array(sorted(mine), dtype=np.int64)
         below: Overlay | None = self
         while below is not None and len(below.rows) <= RATIO * len(mine):
             mine = {**{each.row: each for each in below._changed}, **mine}
             below = below.below
-        overlay = Overlay(self.columns, mine.values(), n_rows, below)
+        overlay = Overlay(self.columns, mine.values(), n_rows, below, before)
         for path in {path for layer in self.layers() for path in layer._made}:
             overlay.replaced(path)
         _ = overlay.own_paths

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from weakref import ref
+
 import numpy as np
 
-from recsys.history import history_rows, joined
-from recsys.live import view_of
+from recsys.history import HistoryCache, history_rows, joined
+from recsys.live import CatalogView, updated, view_of
 from recsys.ports import LiveItem
-from recsys.types import HistoryItem
-from tests.worlds.families import release
+from recsys.recommender import RecommenderConfig, Surroundings, recommend
+from recsys.storage.memory_store import MemoryStore
+from recsys.types import HistoryItem, Query, Slate
+from tests.worlds.families import SPACES, axis_of, release
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def clicks(*item_ids: str, at_ms: int = 0) -> tuple[HistoryItem, ...]:
@@ -69,3 +79,82 @@ def test_no_history_is_two_empty_arrays() -> None:
     rows, codes = history_rows((), view_of(release()))
     assert rows.shape == codes.shape == (0,)
     assert rows.dtype == codes.dtype == np.dtype(np.int64)
+
+
+# What is kept between requests
+
+
+def kept_over(cache: HistoryCache, *session: str, views: Sequence[CatalogView]) -> list[Slate]:
+    """The slates of one session, by one snapshot after the other."""
+    around, store = Surroundings(cache), MemoryStore()
+    query = Query("request", NOW, history=clicks(*session), limit=40)
+    return [recommend(query, view, store, RecommenderConfig(), around) for view in views]
+
+
+def upsert(item_id: str, family: str, **fields: Any) -> LiveItem:
+    return LiveItem(item_id, fields, {"text": axis_of(family)}, {"text": SPACES["text"].space_id})
+
+
+def hits_of(views: Sequence[CatalogView], *history: str) -> list[bool]:
+    hits: list[bool] = []
+    kept_over(HistoryCache(1 << 20, hits.append), *history, views=views)
+    return hits
+
+
+def test_a_history_is_kept_while_what_changes_does_not_touch_it() -> None:
+    first = view_of(release(), [upsert("new", "gamma")])
+    priced = updated(first, 2, [LiveItem("c1", {"price": 3.0}, {}, {}), upsert("new", "gamma", price=1.0)])
+    grown = updated(priced, 3, [upsert("another", "beta")])
+    assert hits_of([first, priced, grown, view_of(first.release)], "c1") == [False, True, True, True]
+    assert hits_of([first, priced, grown], "c1", "new") == [False, True, False]
+
+
+def test_a_history_with_a_newcomer_follows_its_vector_its_deletion_and_its_return() -> None:
+    gamma = view_of(release(), [upsert("new", "gamma")])
+    beta = updated(gamma, 2, [upsert("new", "beta")])
+    gone = updated(beta, 3, [LiveItem("new", {}, {}, {}, deleted=True)])
+    back = updated(gone, 4, [upsert("new", "gamma")])
+    views = (gamma, beta, gone, back)
+    kept = kept_over(HistoryCache(1 << 20), "new", views=views)
+    fresh = [kept_over(HistoryCache(0), "new", views=[view])[0] for view in views]
+    assert [slate.items for slate in kept] == [slate.items for slate in fresh]
+    assert [slate.missing_ids for slate in kept] == [(), (), ("new",), ()]
+    assert [slate.items[0].item_id[0] for slate in kept[:2]] == ["c", "b"]
+
+
+def test_a_history_with_an_unknown_item_is_read_again_when_it_comes() -> None:
+    before = view_of(release())
+    after = updated(before, 2, [upsert("soon", "gamma")])
+    assert [slate.missing_ids for slate in kept_over(HistoryCache(1 << 20), "soon", views=[before, after])] == [
+        ("soon",),
+        (),
+    ]
+
+
+def test_a_history_of_rows_that_were_given_anew_is_read_again() -> None:
+    """As happens when the store of upserts was lost: the same row is then another item's."""
+    shop = release()
+    views = [
+        view_of(shop, [upsert("one", "gamma"), upsert("two", "beta")]),
+        view_of(shop, [upsert("two", "beta"), upsert("one", "gamma")]),
+    ]
+    kept = kept_over(HistoryCache(1 << 20), "one", views=views)
+    assert [slate.items[0].item_id[0] for slate in kept] == ["c", "c"]
+
+
+def test_kept_histories_stay_within_their_bytes_however_long_the_sessions_are() -> None:
+    cache, view = HistoryCache(200_000), view_of(release())
+    for number in range(300):
+        kept_over(cache, *(f"unknown {number} {each}" for each in range(100)), views=[view])
+        assert cache.size_bytes <= 200_000
+    assert len(cache) < 10
+
+
+def test_what_is_kept_of_users_keeps_no_earlier_snapshot_and_no_release_alive() -> None:
+    cache, view = HistoryCache(1 << 20), view_of(release(), [upsert("new", "gamma")])
+    kept_over(cache, "c1", "new", views=[view])
+    gone = [ref(view.release), ref(view.release.neighbours), ref(view.index), ref(view.newcomers)]
+    del view
+    gc.collect()
+    assert len(cache) == 1
+    assert [each() for each in gone] == [None] * 4

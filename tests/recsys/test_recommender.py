@@ -13,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys.catalog import CatalogItem
+from recsys.errors import StoreUnavailable
 from recsys.features.blend import Blend
 from recsys.filtering import FilterConfig
 from recsys.index.exact import ExactIndex
 from recsys.live import CatalogView, updated, view_of
-from recsys.ports import LiveItem
+from recsys.ports import LiveItem, UserState
 from recsys.recommender import RecommenderConfig, recommend
 from recsys.release import LoadedRelease
 from recsys.reranking import RerankConfig
@@ -341,3 +342,40 @@ def test_stages_leave_their_input_as_it_was() -> None:
         array.flags.writeable = False
     ask(catalog, "c2", store=store, user_id="ann", explain=True, limit=31)
     assert all(np.array_equal(now, then) for now, then in zip(arrays, before, strict=True))
+
+
+@pytest.mark.parametrize("n_matching", [3, 40])
+def test_a_slate_under_a_filter_is_topped_up_with_all_that_match_newcomers_last(n_matching: int) -> None:
+    kinds = ["wanted" if number < n_matching else "other" for number in range(200)]
+    many = in_memory_release(
+        [CatalogItem(f"i{number}", categories=(kind,)) for number, kind in enumerate(kinds)],
+        np.zeros((200, 2), np.float32),
+        counts=[number % 7 for number in range(200)],
+    )
+    live = [LiveItem(f"new {number}", {"categories": ["wanted"]}, {}, {}) for number in range(3)]
+    nothing_found = RecommenderConfig(
+        retrieval=RetrievalConfig(ann=0, similar=0, category=0, trending=0, recent=0, popular=0),
+        rerank=RerankConfig(diversity=0),
+    )
+    slate = ask(view_of(many, live), config=nothing_found, limit=500, filter='categories has "wanted"')
+    released = [f"i{number}" for number in sorted(range(n_matching), key=lambda number: (-(number % 7), number))]
+    topped_up = [item_id for item_id in ids(slate) if not item_id.startswith("new")]
+    assert topped_up == released
+    assert {item_id for item_id in ids(slate) if item_id.startswith("new")} == {"new 0", "new 1", "new 2"}
+
+
+class NoState(UserState):
+    """As a store answers whose value was written by another program: the version can be read, the rest cannot."""
+
+    def unpack(self) -> UserState:
+        raise StoreUnavailable("a user's state in the store cannot be read")
+
+
+def test_a_state_that_cannot_be_read_counts_as_unknown() -> None:
+    class Unreadable(FlakyStore):
+        def user_state(self, user_id: str, with_served: bool = False) -> UserState:
+            return NoState(version=7)
+
+    slate = ask(None, "c1", store=Unreadable(), user_id="ann", limit=5)
+    assert slate.degraded == ("hydrate", "filter")
+    assert len(slate.items) == 5

@@ -149,3 +149,14 @@ def test_beyond_the_scan_content_only_orders_what_else_is_found() -> None:
     )
     assert len(similar("i0", view_of(bare), now=NOON, limit=9).items) == 4
     assert ids(similar("i0", view_of(bare), now=NOON, limit=9, config=SimilarConfig(max_scanned_items=4))) == ["i2"]
+
+
+def test_newcomers_that_match_a_filter_are_not_crowded_out_by_those_that_do_not() -> None:
+    live = [
+        LiveItem("match", {"price": 1.0}, {}, {}),
+        *(LiveItem(f"new {n}", {"price": 9.0}, {}, {}) for n in range(9)),
+    ]
+    bare = in_memory_release([CatalogItem("a")], np.zeros((1, 2), np.float32))
+    query, plan = Query("request", NOW, limit=9, filter="price < 2"), SimilarConfig(quota=1)
+    slate = similar_to("a", query, view_of(bare, live), MemoryStore(), RecommenderConfig(), plan=plan)
+    assert ids(slate) == ["match"]

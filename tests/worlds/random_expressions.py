@@ -14,12 +14,14 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from recsys.catalog import CatalogItem
+from recsys.expressions.evaluation import mask_of
 from recsys.expressions.syntax import (
     COLUMNS,
     And,
     Column,
     Compare,
     Contains,
+    Expression,
     Flag,
     Has,
     In,
@@ -81,7 +83,8 @@ def upserts(draw: st.DrawFn, item_id: str) -> LiveItem:
 
 @st.composite
 def catalogues(draw: st.DrawFn) -> CatalogView:
-    """A release, with a field `tags` or without, and in most of them upserts over it in two steps."""
+    """A release, with a field `tags` or without, and in most of them upserts over it in several steps, some of them of
+    the same items again; in between something was asked."""
     n_items = draw(st.integers(0, 6))
     release = in_memory_release(
         [draw(items(f"item-{row}")) for row in range(n_items)], np.zeros((n_items, 2), np.float32)
@@ -89,10 +92,13 @@ def catalogues(draw: st.DrawFn) -> CatalogView:
     if draw(st.booleans()):
         tags = pa.array([draw(st.one_of(st.none(), names)) for _ in range(n_items)], pa.list_(pa.string()))
         release = replace(release, items=release.items.append_column("tags", tags))
-    changed = draw(st.lists(st.integers(0, n_items + 3), max_size=5, unique=True))
-    live = [draw(upserts(f"item-{row}")) for row in changed]
-    half = draw(st.integers(0, len(live)))
-    return updated(view_of(release, live[:half], version=1), 2, live[half:])
+    ids = st.integers(0, n_items + 3).map(lambda number: f"item-{number}")
+    first = draw(st.lists(ids, max_size=n_items + 4, unique=True))
+    view = view_of(release, [draw(upserts(each)) for each in first], version=1)
+    for again in draw(st.lists(st.lists(ids, min_size=1, max_size=2, unique=True), max_size=3)):
+        mask_of(Expression(draw(nodes())), view)
+        view = updated(view, view.version + 1, [draw(upserts(each)) for each in again])
+    return view
 
 
 values: st.SearchStrategy[Value] = st.one_of(

@@ -255,3 +255,22 @@ def test_hidden_is_read_as_the_catalogue_reads_it_and_never_missing() -> None:
     assert ids(view, "hidden = true") == ["wars", "plain"]
     assert ids(view, "hidden is null") == []
     assert np.array_equal(mask_of(parse("hidden = true"), view), view.hidden)
+
+
+def test_changes_lie_in_few_layers_and_the_last_word_on_an_item_counts() -> None:
+    items = [CatalogItem(f"i{number}", price=0.0, attributes={"at": 0}) for number in range(300)]
+    view = view_of(in_memory_release(items, np.zeros((300, 2), np.float32)))
+    rng, prices = np.random.default_rng(0), np.zeros(300)
+    for step in range(1, 400):
+        row = int(rng.integers(300))
+        prices[row] = step
+        fields = {"price": float(step), "attributes": {"at": step}}
+        view = updated(view, step, [LiveItem(f"i{row}", fields, {}, {})])
+        if step % 57 == 0:
+            for name in ("price", "attributes.at"):
+                assert np.array_equal(mask_of(parse(f"{name} > {step // 2}"), view), prices > step // 2)
+    layers = list(view.overlay.layers())
+    assert len(layers) <= 6
+    assert sum(len(layer.rows) for layer in layers) <= 400
+    some = rng.integers(0, 300, 50)
+    assert np.array_equal(matches(parse("price <= 200"), view, some), prices[some] <= 200)
