@@ -15,10 +15,9 @@ from recsys.catalog import CatalogItem
 from recsys.dataset import Modality
 from recsys.errors import ArtifactError
 from recsys.events import hash64
-from recsys.expressions.evaluation import allowed_by, lately_asked
+from recsys.expressions.evaluation import allowed_by
 from recsys.expressions.parsing import parse
-from recsys.live import ALWAYS_MS, NEVER_MS, CatalogView, make_ready, updated, view_of
-from recsys.live.layered import Layered
+from recsys.live import ALWAYS_MS, NEVER_MS, CatalogView, updated, view_of
 from recsys.live.newcomers import TRIED_AGAIN
 from recsys.ports import LiveItem
 from tests.worlds.families import DIM, SPACES, axis_of, release
@@ -387,32 +386,3 @@ def test_a_tower_that_always_fails_is_asked_for_a_few_of_those_that_wait_in_each
         assert tower.n_calls - n_before == TRIED_AGAIN
     assert view.newcomers.unplaced_ids == waiting  # all of them had their turn
     assert sorted(waiting) == sorted(view.newcomers.ids)
-
-
-def test_what_was_asked_of_one_snapshot_is_ready_in_the_next() -> None:
-    before = view_of(release())
-    allowed_by(parse("price < 3"), before)
-    after = updated(before, 2, [item("c1", price=1.0)])
-    make_ready(after, before)
-    assert lately_asked(after, 9) == ["price < 3"]
-    again = updated(after, 3, [item("c2", price=1.0)])
-    make_ready(again, after)
-    assert lately_asked(again, 9) == ["price < 3"]
-    another = view_of(release("r2"), [item("c1", price=1.0)])
-    make_ready(another, again)
-    assert lately_asked(another, 9) == ["price < 3"]
-
-
-@given(st.lists(st.dictionaries(st.integers(0, 3000), st.integers(), max_size=700), max_size=6))
-def test_a_layered_mapping_is_a_mapping_whose_earlier_forms_stay(steps: list[dict[int, int]]) -> None:
-    plain: dict[int, int] = {}
-    forms: list[tuple[Layered[int, int], dict[int, int]]] = []
-    mapping = Layered[int, int]()
-    for entries in steps:
-        mapping, plain = mapping.with_entries(entries), {**plain, **entries}
-        forms.append((mapping, plain))
-    for now, then in forms:
-        assert dict(now) == then
-        assert list(now) == list(then)
-        assert len(now) == len(then)
-        assert all((key in now) == (key in then) and now.get(key) == then.get(key) for key in range(0, 3000, 97))

@@ -14,7 +14,7 @@ from tests.benchmarks._serving.processes import bare_environment
 from tests.benchmarks._serving.world import LIMIT, N_CANDIDATES, ROOT, user_id
 from tests.benchmarks._table import Figure
 
-TOWER = "tower"
+TOWER, SEARCH = "tower", "index search"
 FEATURES_BAR = "<= 0.12"
 
 

@@ -30,8 +30,8 @@ from recsys.storage.release_files import LocalReleaseStore
 from recsys.storage.urls import open_state_reader, open_store
 from recsys.times import to_ms
 from recsys.types import Candidates
-from serving.bodies import ENCODER
-from serving.schemas import RecommendationReply, RecommendationRequest, decode
+from serving.bodies import ENCODER, decode
+from serving.schemas import RecommendationReply, RecommendationRequest
 from tests.benchmarks._serving.build import ANN_QUOTA
 from tests.benchmarks._serving.peer_keys import textbook_item
 from tests.benchmarks._serving.world import LIMIT, N_CANDIDATES, item_id, user_id

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.benchmarks._serving.bare import TOWER, BareParts, bare_sum, part_figures
+from tests.benchmarks._serving.bare import SEARCH, TOWER, BareParts, bare_sum, part_figures
 from tests.benchmarks._serving.bench import (
     CACHE_OFF,
     NULL,
@@ -126,6 +126,8 @@ def latency_figures(bench: Bench) -> Iterator[Figure]:
         yield from _tail_costs(name, rounds)
     yield _ratio(f"{ROWS[OURS]}: CPU against the textbook stack", rounds, TEXTBOOK, TEXTBOOK_BAR)
     yield _ratio(f"{ROWS[OURS]}: CPU against the tuned stack", rounds, TUNED, TUNED_BAR)
+    for peer in (TEXTBOOK, TUNED):
+        yield _with_a_search(peer, rounds)
     for name, row in ROWS.items():
         yield _tail_figure(f"{row}: (p99 - null's p99) / own p50 at 60 % load", name, rounds)
     yield from parts_figures(rounds)
@@ -149,15 +151,19 @@ def parts_figures(rounds: Sequence[Round]) -> Iterator[Figure]:
     yield Figure(f"{ROWS[CACHE_OFF]}: all but the tower, CPU-µs", whole - tower)
     for name, row in ROWS.items():
         with_tower = name == CACHE_OFF
-        ratios, with_http = [], []
+        ratios, with_http, done = [], [], []
         for each in rounds:
             bare, http = bare_sum(each.parts, with_tower=with_tower), each.steady[NULL].cpu_us
+            done.append(each.steady[name].cpu_us / (bare + http - (0.0 if with_tower else each.parts[SEARCH])))
             ratios.append(each.steady[name].cpu_us / bare)
             with_http.append(each.steady[name].cpu_us / (bare + http))
         note = f"{'six' if with_tower else 'five, without the tower'}; rounds {min(ratios):.2f} to {max(ratios):.2f}"
         yield Figure(f"{row}: CPU against its bare parts", statistics.median(ratios), PARTS_BAR, note)
         note = "the null endpoint's CPU added to the parts"
         yield Figure(f"{row}: the same with HTTP in the sum", statistics.median(with_http), "", note)
+        if not with_tower:
+            note = "it keeps a vector's neighbours and does not search"
+            yield Figure(f"{row}: the same without the index search", statistics.median(done), "", note)
 
 
 def _ranked(bench: Bench) -> Figure:
@@ -189,6 +195,13 @@ def _ratio(label: str, rounds: Sequence[Round], peer: str, bar: str) -> Figure:
     mine, theirs = (min(each.steady[name].cpu_us for each in rounds) for name in (OURS, peer))
     note = f"rounds {min(ratios):.3f} to {max(ratios):.3f}, of the minima {mine / theirs:.3f}"
     return Figure(label, statistics.median(ratios), bar, note)
+
+
+def _with_a_search(peer: str, rounds: Sequence[Round]) -> Figure:
+    """Row (a) keeps the neighbours of a query vector beside it, the peers search each time: had it searched too."""
+    ratios = [(each.steady[OURS].cpu_us + each.parts[SEARCH]) / each.steady[peer].cpu_us for each in rounds]
+    note = f"(a) keeps a vector's neighbours too; rounds {min(ratios):.3f} to {max(ratios):.3f}"
+    return Figure(f"{ROWS[OURS]} and an index search: CPU against {peer}", statistics.median(ratios), "", note)
 
 
 def _tail_figure(label: str, name: str, rounds: Sequence[Round]) -> Figure:
