@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -62,10 +62,13 @@ class RandomWorld:
         shown: ids that anybody may see now, whatever the configuration says.
         allowed: ids that this request may be answered with.
         findable: those that the same user may find by searching: what was seen or served is among them.
+        findable_without_filter: the same where the request's filter is lifted.
         still: ids that `latest` does not forbid to those who were allowed them before.
         unknown: ids in the request that are in no catalogue, in order, each once; an item of the release that was
             deleted since is still known.
-        is_lifted: nothing matches the request's filter, and it is not strict.
+        may_lift: the request's filter is lifted where nothing is found that matches it: it is not strict, and no
+            earlier page showed what matches.
+        is_lifted: nothing that may be recommended matches it, so that it is lifted.
         n_looks: how often a request may look at its time before that is up.
     """
 
@@ -86,8 +89,10 @@ class RandomWorld:
     shown: frozenset[str]
     allowed: frozenset[str]
     findable: frozenset[str]
+    findable_without_filter: frozenset[str]
     still: frozenset[str]
     unknown: tuple[str, ...]
+    may_lift: bool
     is_lifted: bool
     store_state: StoreState
     n_looks: int | None
@@ -182,7 +187,7 @@ def random_world(
     )
     is_known = store_state != "down"
     released = _items_of(release)
-    items = _with_live({item.item_id: item for item in released}, live)
+    items = _not_deleted(released, live)
     allows = config.filter
     shown = frozenset(item_id for item_id, item in items.items() if _is_shown(item))
     hidden_from_ann = {*excluded, *paged, *(blocked if is_known else ())}
@@ -193,7 +198,10 @@ def random_world(
     if not is_known and exclude_seen and "seen" not in allows.fail_open:
         recommendable = set()
     matching = {each for each in recommendable if says(query.filter, items[each])}
-    is_lifted = bool(query.filter) and not matching and not query.strict_filtering
+    told = _told(released, live)
+    went_on = any(_matches(told[each], query, allows) for each in paged if each in told)
+    may_lift = bool(query.filter) and not query.strict_filtering and not went_on
+    is_lifted = may_lift and not matching
     latest, then = _later(rng, later, release, catalog, live)
     return RandomWorld(
         release=release,
@@ -213,6 +221,8 @@ def random_world(
         shown=shown,
         allowed=frozenset(recommendable if is_lifted else matching),
         findable=frozenset(each for each in looked_for if says(query.filter, items[each])),
+        findable_without_filter=frozenset(looked_for),
+        may_lift=may_lift,
         still=frozenset(
             item_id
             for item_id, item in (items if then is None else then).items()
@@ -315,14 +325,12 @@ def _later(
     numbers = rng.permutation(release.n_items + len(live) + 1)[: int(rng.integers(1, 9))]
     changes = tuple(_live_item(rng, int(number), deleted_share=0.4) for number in numbers)
     if later == "changed":
-        after = _with_live({item.item_id: item for item in _items_of(release)}, (*live, *changes))
-        return updated(catalog, 9, changes), after
+        return updated(catalog, 9, changes), _not_deleted(_items_of(release), (*live, *changes))
     if later == "another release":
         release = _release(rng, max(release.n_items - 1, 0), "works", "works", "none")
         release = replace(release, manifest=release.manifest.model_copy(update={"release_id": "r2"}))
     # Only these were upserted since: rows of newcomers are given anew.
-    after = _with_live({item.item_id: item for item in _items_of(release)}, changes)
-    return view_of(release, changes, version=9), after
+    return view_of(release, changes, version=9), _not_deleted(_items_of(release), changes)
 
 
 def _items_of(release: LoadedRelease) -> list[CatalogItem]:
@@ -337,12 +345,19 @@ def _object(text: str | None) -> dict[str, Any]:
     return {} if text is None else dict(json.loads(text))
 
 
-def _with_live(items: Items, live: tuple[LiveItem, ...]) -> Items:
-    """What is said of all items after these upserts; those that were deleted are not in it."""
-    last = {item.item_id: item for item in live}
-    deleted = {item_id for item_id, item in last.items() if item.deleted}
-    now = {**items, **{item_id: _now(item) for item_id, item in last.items()}}
-    return {item_id: item for item_id, item in now.items() if item_id not in deleted}
+def _told(released: Sequence[CatalogItem], live: Sequence[LiveItem]) -> Items:
+    """What is said of all items after these upserts, deleted ones among them."""
+    return {item.item_id: item for item in [*released, *map(_now, live)]}
+
+
+def _not_deleted(released: Sequence[CatalogItem], live: Sequence[LiveItem]) -> Items:
+    deleted = {item_id for item_id, item in {item.item_id: item for item in live}.items() if item.deleted}
+    return {item_id: item for item_id, item in _told(released, live).items() if item_id not in deleted}
+
+
+def _matches(item: CatalogItem, query: Query, config: FilterConfig) -> bool:
+    """The request's filter and the configuration's."""
+    return says(query.filter, item) and all(says(each, item) for each in config.only)
 
 
 def _now(item: LiveItem) -> CatalogItem:
