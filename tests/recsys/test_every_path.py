@@ -16,7 +16,9 @@ from recsys.rank_items import list_items, rank_items
 from recsys.search import Wanted, by_title, of_item, refined, search
 from recsys.similar import similar
 from recsys.types import Slate
-from tests.worlds.random_world import DIM, RandomWorld, item_id_of, random_worlds, unit
+from tests.worlds.failing_parts import DIM
+from tests.worlds.random_items import item_id_of, unit
+from tests.worlds.random_world import RandomWorld, random_worlds
 from tests.worlds.sound_slates import ids, require_sound
 
 NUMBERS = st.integers(0, 25)

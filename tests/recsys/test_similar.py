@@ -20,8 +20,9 @@ from recsys.storage.memory_store import MemoryStore
 from recsys.types import Query, Slate
 from tests.worlds.families import SPACES, axis_of, release
 from tests.worlds.in_memory import Floats, MeanOfHistory, in_memory_release, neighbours_of, space
+from tests.worlds.random_items import NOW, item_id_of
 from tests.worlds.random_rules import says
-from tests.worlds.random_world import NOW, RandomWorld, item_id_of, random_worlds
+from tests.worlds.random_world import RandomWorld, random_worlds
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
