@@ -209,4 +209,5 @@ def test_an_expression_of_a_variant_that_is_none_is_refused_and_told_where_it_st
 
 def test_what_was_served_is_kept_as_long_as_any_variant_needs_it(tmp_path: Path) -> None:
     write(tmp_path, PINNED.replace("pins = { c9 = 0 }", "exclude_recently_served_s = 90"))
-    assert longest_served_s(load_config(tmp_path / CONFIG_NAME, WorkspaceConfig)) == 90
+    config = load_config(tmp_path / CONFIG_NAME, WorkspaceConfig)
+    assert longest_served_s(config.resolved_surfaces()) == 90
