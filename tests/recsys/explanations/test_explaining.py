@@ -298,7 +298,7 @@ def test_towers_that_do_not_give_what_was_served_are_not_believed() -> None:
 
 def test_without_time_the_parts_are_the_simple_ones() -> None:
     costs = StageCosts()
-    costs.note([StageTrace("explain", 1000.0, 1, 1)])
+    costs.note([StageTrace("explain", 1000.0, 1, 1)], {"explain"})
     slate = whole(ask(pictures(), "i0", budget=Budget(500.0, costs)), "no_time")
     assert by_id(slate)["i1"].because == ()
 
@@ -361,7 +361,7 @@ def test_a_rankers_value_is_shared_among_those_that_make_it(tmp_path: Path) -> N
 
 def test_where_the_blend_stood_in_for_the_ranker_the_blend_is_explained(tmp_path: Path) -> None:
     costs = StageCosts()
-    costs.note([StageTrace("rank", 1000.0, 1, 1)])
+    costs.note([StageTrace("rank", 1000.0, 1, 1)], {"rank"})
     slate = ask(ranked(tmp_path), "i0", budget=Budget(500.0, costs))
     assert slate.degraded == ("rank",)
     assert parts_of(slate, "i1") == near({"image": 2 * 0.6, "popularity": 0.5 * math.log(1 + 7)})
