@@ -20,14 +20,14 @@ from recsys.features.category_lists import CategoryLists
 from recsys.features.transitions import Neighbours, Votes
 from recsys.live import CatalogView
 from recsys.ports import ItemIndex, PackedState, UserState
-from recsys.types import HistoryItem
+from recsys.types import Candidates, HistoryItem
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 NO_HASHES: Hashes = np.empty(0, np.uint64)
 LOOKED_BACK = 20  # latest interactions that tell which categories somebody is looking at
-NEAREST_KEPT = 400  # neighbours that are kept, about
+NEAREST_KEPT, FOUND_KEPT = 400, 800  # neighbours and candidates that are kept, about
 BYTES_OF_OBJECTS = 1500
 """About what the Python objects of one kept history weigh beside its arrays."""
 BYTES_OF_A_SESSION_ITEM = 300
@@ -47,6 +47,22 @@ class KeptNearest:
     similarity: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFound:
+    """The candidates of a history, and what they were found with; `index` and `trending` tell by being the same objects
+    that what is shown, what came since the release, and what is taken just now are the same.
+
+    Attributes:
+        quotas: of the sources, any object that is equal where they are.
+    """
+
+    index: ReferenceType[ItemIndex]
+    trending: Rows
+    quotas: object
+    overshoot: int
+    candidates: Candidates
+
+
 class History:
     """What one user did, in rows; immutable but for what is worked out from it once and kept.
 
@@ -59,6 +75,7 @@ class History:
             release, so that they hold for all its snapshots.
         query_vector: float32 [D] once the query tower ran; None before.
         nearest: its neighbours as an index last gave them without a filter; None before.
+        found: its candidates as they were last found without a filter, pins or exploration; None before.
     """
 
     def __init__(
@@ -82,6 +99,7 @@ class History:
         self.missing_ids = missing_ids
         self.query_vector: Floats | None = None
         self.nearest: KeptNearest | None = None
+        self.found: KeptFound | None = None
         self.newcomers_mark = newcomers_mark
         self._n_session = n_session
         self._neighbours = ref(neighbours)  # what is kept of users must not keep a release that is gone
@@ -109,9 +127,10 @@ class History:
     def size_bytes(self) -> int:
         """About what keeping it costs, with all that may be worked out later."""
         n_marks = len(self.seen) + len(self.blocked)
-        n_nearest = NEAREST_KEPT + n_marks  # as many more are asked for as the user has seen
+        n_more = 12 * n_marks + 24 * 2 * n_marks  # as many more neighbours and popular items as the user has seen
         objects = BYTES_OF_OBJECTS + BYTES_OF_A_SESSION_ITEM * self._n_session
-        return objects + 12 * n_nearest + 16 * len(self.rows) + 8 * n_marks + 20 * self._votes_at_most
+        kept = 12 * NEAREST_KEPT + 24 * FOUND_KEPT + n_more + 20 * self._votes_at_most
+        return objects + kept + 16 * len(self.rows) + 8 * n_marks
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.budget import UNLIMITED, Budget
 from recsys.explanations import explain
-from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, lets_go, unfiltered
+from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, fails_closed, lets_go, unfiltered
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.recommender import (
@@ -102,7 +102,7 @@ def _first_allowed(
 ) -> Rows:
     """int64 [k], k <= limit: the first places in `rows` that may be shown."""
     kept = np.empty(0, np.int64)
-    for start in range(0, len(rows), BLOCK):
+    for start in range(0, 0 if fails_closed(gate, config) else len(rows), BLOCK):
         if len(kept) >= limit:
             break
         places = np.arange(start, min(start + BLOCK, len(rows)))

@@ -36,7 +36,17 @@ from recsys.live import CatalogView
 from recsys.ports import PackedState, RequestStore, UserState
 from recsys.ranking import RankConfig, learned_or_why, rank_features, reasons_of
 from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
-from recsys.retrieval import Asked, RetrievalConfig, bit_of, compared, found_by_all, merge, nearest_to
+from recsys.retrieval import (
+    Asked,
+    RetrievalConfig,
+    bit_of,
+    compared,
+    found_before,
+    found_by_all,
+    keep_found,
+    merge,
+    nearest_to,
+)
 from recsys.retrieval.sources import NO_ROWS
 from recsys.times import to_ms
 from recsys.trace import OpenStage, Trace
@@ -248,10 +258,14 @@ def retrieve(
             explores=config.rerank.exploration.explore_share > 0,
             seed=query.seed,
         )
-        nearest = nearest_to(asked, config.retrieval.ann + asked.overshoot, around.index_guard, budget)
-        stage.fallback = nearest.failed
-        rows, sources = merge(found_by_all(asked, nearest, config.retrieval))
-        candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
+        candidates = found_before(asked, config.retrieval)
+        if candidates is None:
+            nearest = nearest_to(asked, config.retrieval.ann + asked.overshoot, around.index_guard, budget)
+            stage.fallback = nearest.failed
+            rows, sources = merge(found_by_all(asked, nearest, config.retrieval))
+            candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
+            if not nearest.failed:
+                keep_found(asked, config.retrieval, candidates)
         stage.out(candidates)
         return candidates
 

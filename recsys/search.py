@@ -248,7 +248,6 @@ def by_title(
 ) -> Slate:
     """Items whose titles hold the words, all of them or else any, the most popular first: what search falls back to
     while nothing can be encoded. What the user has seen is found again, as in `search`."""
-    config = config.model_copy(update={"filter": config.filter.model_copy(update={"exclude_seen": False})})
     words = [f"title contains {json.dumps(word[:MAX_WORD])}" for word in text.split()[:MAX_WORDS]]
     rows = np.empty(0, np.int64)
     for join in (" and ", " or "):

@@ -69,8 +69,8 @@ def similar(
     kept_candidates = _found(row, query, gate, plan, config.filter, around, trace)
     if not len(kept_candidates) and lets_go(query, gate):
         trace.forget(2)
-        gate = unfiltered(gate, config.filter)
-        kept_candidates = _found(row, query, gate, plan, config.filter, around, trace, NOTHING_MATCHES)
+        lifted = unfiltered(gate, config.filter)
+        kept_candidates = _found(row, query, lifted, plan, config.filter, around, trace, NOTHING_MATCHES)
     ranked_candidates = _rank(row, kept_candidates, catalog, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
     follows = dict(zip(chosen.item_rows.tolist(), ((chosen.sources & bit_of("similar")) > 0).tolist(), strict=True))

@@ -26,7 +26,7 @@ class Trends:
         self._ask = ask
         self._telemetry = telemetry
         self._latest: tuple[tuple[str, ...], NDArray[np.float32]] = ((), np.empty(0, np.float32))
-        self._in_rows: tuple[object, CatalogView, NDArray[np.int64], NDArray[np.float32]] | None = None
+        self._in_rows: tuple[object, object, NDArray[np.int64], NDArray[np.float32]] | None = None
 
     def refresh(self) -> None:
         """Ask the store; while it does not answer, the last answer stays."""
@@ -42,10 +42,10 @@ class Trends:
 
     def weighted(self, catalog: CatalogView) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The rows int64, best first, and their weights float32."""
-        latest, in_rows = self._latest, self._in_rows
-        if in_rows is None or in_rows[0] is not latest or in_rows[1] is not catalog:
+        latest, in_rows, mark = self._latest, self._in_rows, catalog.newcomers.mark
+        if in_rows is None or in_rows[0] is not latest or in_rows[1] is not mark:
             item_ids, weights = latest
             known = [(row, at) for at, item_id in enumerate(item_ids) if (row := catalog.row(item_id)) is not None]
             rows = np.array([row for row, _ in known], dtype=np.int64) if known else NO_ROWS
-            self._in_rows = in_rows = (latest, catalog, rows, weights[[at for _, at in known]])
+            self._in_rows = in_rows = (latest, mark, rows, weights[[at for _, at in known]])
         return in_rows[2], in_rows[3]

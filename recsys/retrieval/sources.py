@@ -27,7 +27,7 @@ from pydantic import Field
 from recsys.budget import Budget
 from recsys.config import Config
 from recsys.guard import AlwaysOn
-from recsys.history import History, KeptNearest
+from recsys.history import History, KeptFound, KeptNearest
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows, ItemIndex
 from recsys.retrieval.merging import Found
@@ -127,6 +127,26 @@ def searched(index: ItemIndex, vector: Floats, k: int, matching: AllowedRows | N
         return Nearest(failed="index_failed")
     guard.note(True)
     return Nearest(rows[0], similarity[0])
+
+
+def found_before(asked: Asked, quotas: RetrievalConfig) -> Candidates | None:
+    """The candidates as they were found for this history before, where they would be the same now."""
+    kept = asked.history.found
+    if kept is None or not _may_be_kept(asked) or kept.index() is not asked.catalog.index:
+        return None
+    is_same = kept.trending is asked.trending and kept.overshoot == asked.overshoot
+    return kept.candidates if is_same and (kept.quotas is quotas or kept.quotas == quotas) else None
+
+
+def keep_found(asked: Asked, quotas: RetrievalConfig, candidates: Candidates) -> None:
+    """For the next request with this history: see `found_before`."""
+    if _may_be_kept(asked):
+        index = ref(asked.catalog.index)
+        asked.history.found = KeptFound(index, asked.trending, quotas, asked.overshoot, candidates)
+
+
+def _may_be_kept(asked: Asked) -> bool:
+    return asked.query_vector is not None and asked.matching is None and not asked.explores and not len(asked.pinned)
 
 
 def found_by_all(asked: Asked, nearest: Nearest, quotas: RetrievalConfig) -> list[Found]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from weakref import ref
@@ -12,6 +13,7 @@ from recsys.history import HistoryCache, history_rows, joined
 from recsys.live import CatalogView, updated, view_of
 from recsys.ports import LiveItem
 from recsys.recommender import RecommenderConfig, Surroundings, recommend
+from recsys.retrieval import RetrievalConfig
 from recsys.storage.memory_store import MemoryStore
 from recsys.types import HistoryItem, Query, Slate
 from tests.worlds.families import SPACES, axis_of, release
@@ -158,3 +160,24 @@ def test_what_is_kept_of_users_keeps_no_earlier_snapshot_and_no_release_alive() 
     gc.collect()
     assert len(cache) == 1
     assert [each() for each in gone] == [None] * 4
+
+
+def test_candidates_are_kept_while_nothing_they_came_from_is_different() -> None:
+    view, store = view_of(release()), MemoryStore()
+    hidden = updated(view, 2, [LiveItem("c2", {"hidden": True}, {}, {})])
+    none, some = np.empty(0, np.int64), np.array([3], np.int64)
+    few = RecommenderConfig(retrieval=RetrievalConfig(popular=0, similar=0, ann=3))
+    filtered = Query("request", NOW, history=clicks("c1"), limit=40, filter='item_id != "c9"', strict_filtering=True)
+    plain = replace(filtered, filter="")
+    steps = [
+        (plain, view, none, RecommenderConfig()), (plain, view, some, RecommenderConfig()), (plain, view, some, few),
+        (filtered, view, some, few), (plain, hidden, some, few), (plain, view, none, RecommenderConfig()),
+    ]  # fmt: skip
+    cache = HistoryCache(1 << 20)
+    for query, catalog, trending, config in [each for each in steps for _ in range(2)]:
+        kept = recommend(query, catalog, store, config, Surroundings(cache, trending))
+        fresh = recommend(query, catalog, store, config, Surroundings(trending=trending))
+        assert kept.items == fresh.items
+        assert [(stage.name, stage.n_out) for stage in kept.trace] == [
+            (stage.name, stage.n_out) for stage in fresh.trace
+        ]

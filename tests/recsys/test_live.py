@@ -15,10 +15,7 @@ from recsys.catalog import CatalogItem
 from recsys.dataset import Modality
 from recsys.errors import ArtifactError
 from recsys.events import hash64
-from recsys.expressions.evaluation import allowed_by
-from recsys.expressions.parsing import parse
 from recsys.live import ALWAYS_MS, NEVER_MS, CatalogView, updated, view_of
-from recsys.live.newcomers import TRIED_AGAIN
 from recsys.ports import LiveItem
 from tests.worlds.families import DIM, SPACES, axis_of, release
 from tests.worlds.in_memory import ContentIsPlace, Floats, MeanOfHistory, in_memory_release, space
@@ -329,60 +326,3 @@ def test_what_items_have_in_common_is_told_by_codes_upserts_included() -> None:
     assert a1 == -1 not in (new, b0)
     back = updated(view, 2, [item("a0", attributes={})])
     assert back.kinds("attributes.brand", shown)[:, 0].tolist() == [new, -1, b0, -1]
-
-
-# What an update costs
-
-
-def test_a_new_price_shares_all_that_does_not_depend_on_it() -> None:
-    before = view_of(release(), [item("new", text=axis_of("beta"), price=3.0), item("a0", hidden=True)])
-    in_stock = allowed_by(parse("not attributes.stock <= 0"), before)
-    after = updated(before, 2, [item("c1", price=9.0), item("new", text=axis_of("beta"), price=4.0)])
-    assert after.fields(after.row("new") or 0)["price"] == 4.0
-    assert after.newcomers is before.newcomers
-    assert after.availability is before.availability
-    assert after.item_hashes is before.item_hashes
-    assert after.log_popularity is before.log_popularity
-    assert after.index is before.index
-    assert after.content_index("text") is before.content_index("text")
-    assert allowed_by(parse("not attributes.stock <= 0"), after) is in_stock
-    assert allowed_by(parse("price < 9"), after) is not allowed_by(parse("price < 9"), before)
-
-
-def test_the_item_tower_does_not_run_again_for_a_newcomer_whose_price_changed() -> None:
-    families = release()
-    tower: Any = families.item_encoder
-    view = view_of(families, [item("new", text=axis_of("beta"), categories=["x"])])
-    updated(view, 2, [item("new", text=axis_of("beta"), categories=["x"], price=1)])
-    assert tower.n_calls == 1
-    updated(view, 3, [item("new", text=axis_of("beta"), categories=["y"])])
-    assert tower.n_calls == 2
-    updated(view, 4, [item("new", deleted=True)])
-    assert tower.n_calls == 2
-
-
-def test_hiding_an_item_makes_another_index_and_leaves_the_newcomers_alone() -> None:
-    before = view_of(release(), [item("new", text=axis_of("beta"))])
-    after = updated(before, 2, [item("b0", hidden=True)])
-    assert after.newcomers is before.newcomers
-    assert after.availability.until_ms is before.availability.until_ms
-    found, _ = after.index.search(axis_of("beta")[None], 40)
-    assert not np.isin(rows(after, "b0"), found)[0]
-    assert np.isin(rows(before, "b0"), before.index.search(axis_of("beta")[None], 40)[0])[0]
-
-
-def test_a_tower_that_always_fails_is_asked_for_a_few_of_those_that_wait_in_each_update() -> None:
-    class Never(ContentIsPlace):
-        def encode_new(self, vectors: Mapping[str, Floats], categories: NDArray[np.bool_]) -> Floats:
-            self.n_calls += 1
-            raise ArtifactError("a tower failed on its input")
-
-    tower = Never(DIM)
-    view = view_of(replace(release(), item_encoder=tower), [item(f"new {number}") for number in range(3 * TRIED_AGAIN)])
-    waiting = view.newcomers.unplaced_ids
-    for _ in range(3):
-        n_before = tower.n_calls
-        view = updated(view, view.version + 1, [item("c1", price=1.0)])
-        assert tower.n_calls - n_before == TRIED_AGAIN
-    assert view.newcomers.unplaced_ids == waiting  # all of them had their turn
-    assert sorted(waiting) == sorted(view.newcomers.ids)

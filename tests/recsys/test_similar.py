@@ -10,18 +10,19 @@ from hypothesis import strategies as st
 
 from recsys.catalog import CatalogItem
 from recsys.dataset import Modality
-from recsys.filtering import OUT_OF_STOCK
-from recsys.live import CatalogView, view_of
+from recsys.filtering import OUT_OF_STOCK, FilterConfig
+from recsys.live import CatalogView, updated, view_of
 from recsys.ports import LiveItem
-from recsys.recommender import RecommenderConfig
+from recsys.recommender import RecommenderConfig, Surroundings
 from recsys.similar import SimilarConfig
 from recsys.similar import similar as similar_to
 from recsys.storage.memory_store import MemoryStore
 from recsys.types import Query, Slate
 from tests.worlds.families import SPACES, axis_of, release
 from tests.worlds.in_memory import Floats, MeanOfHistory, in_memory_release, neighbours_of, space
+from tests.worlds.random_items import NOW, item_id_of
 from tests.worlds.random_rules import says
-from tests.worlds.random_world import NOW, RandomWorld, item_id_of, random_worlds
+from tests.worlds.random_world import RandomWorld, random_worlds
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -160,3 +161,15 @@ def test_newcomers_that_match_a_filter_are_not_crowded_out_by_those_that_do_not(
     query, plan = Query("request", NOW, limit=9, filter="price < 2"), SimilarConfig(quota=1)
     slate = similar_to("a", query, view_of(bare, live), MemoryStore(), RecommenderConfig(), plan=plan)
     assert ids(slate) == ["match"]
+
+
+def test_a_change_while_a_lifted_filter_answers_takes_out_nothing_that_it_does_not_forbid() -> None:
+    view = view_of(release())
+    later = updated(view, 2, [LiveItem("c2", {}, {}, {}, deleted=True)])
+    around = Surroundings(latest=lambda: later)
+    config = RecommenderConfig(filter=FilterConfig(only=('item_id != "c3"',)))
+    query = Query("request", NOW, limit=4, filter="price < 2")
+    slate = similar_to("c1", query, view, MemoryStore(), config, around)
+    assert slate.degraded == ("filter",)
+    assert len(slate.items) in (3, 4)
+    assert not {"c1", "c2", "c3"} & set(ids(slate))

@@ -93,7 +93,7 @@ class NotingBudget(Budget):
     def __init__(self, n_looks: int | None) -> None:
         """`n_looks`: None = it never jumps."""
         costs = StageCosts()
-        costs.note([StageTrace(name, 5.0, 1, 1) for name in STAGES], STAGES)
+        costs.note((StageTrace(name, 5.0, 1, 1) for name in STAGES), STAGES)
         super().__init__(50.0, costs, clock=_jumping(n_looks).__next__)
         self.not_afforded: set[str] = set()
 

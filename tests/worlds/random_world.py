@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -38,16 +35,25 @@ from tests.worlds.failing_parts import (
     TwoOutputs,
 )
 from tests.worlds.flaky_store import FlakyStore
-from tests.worlds.in_memory import Floats, MeanOfHistory, SumOfParts, in_memory_release, neighbours_of, space
+from tests.worlds.in_memory import MeanOfHistory, SumOfParts, in_memory_release, neighbours_of, space
+from tests.worlds.random_items import (
+    NOW,
+    Items,
+    is_shown,
+    item,
+    item_id_of,
+    items_of,
+    live_item,
+    not_deleted,
+    told_of,
+    unit,
+)
 from tests.worlds.random_rules import expression, filter_config, rerank_config, says
 
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-TIMES = (None, None, None, NOW - timedelta(days=9), NOW - timedelta(milliseconds=1), NOW, NOW + timedelta(days=9))
 SERVED_S = 3600.0
 Tower = Literal["works", "fails", "not finite", "none"]
 Part = Literal["works", "fails", "guarded off", "none"]
 Later = Literal["same", "changed", "begun anew", "another release"]
-Items = Mapping[str, CatalogItem]
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,13 @@ class RandomWorld:
         shown: ids that anybody may see now, whatever the configuration says.
         allowed: ids that this request may be answered with.
         findable: those that the same user may find by searching: what was seen or served is among them.
+        findable_without_filter: the same where the request's filter is lifted.
         still: ids that `latest` does not forbid to those who were allowed them before.
         unknown: ids in the request that are in no catalogue, in order, each once; an item of the release that was
             deleted since is still known.
-        is_lifted: nothing matches the request's filter, and it is not strict.
+        may_lift: the request's filter is lifted where nothing is found that matches it: it is not strict, and no
+            earlier page showed what matches.
+        is_lifted: nothing that may be recommended matches it, so that it is lifted.
         n_looks: how often a request may look at its time before that is up.
     """
 
@@ -86,8 +95,10 @@ class RandomWorld:
     shown: frozenset[str]
     allowed: frozenset[str]
     findable: frozenset[str]
+    findable_without_filter: frozenset[str]
     still: frozenset[str]
     unknown: tuple[str, ...]
+    may_lift: bool
     is_lifted: bool
     store_state: StoreState
     n_looks: int | None
@@ -145,7 +156,7 @@ def random_world(
     explain: bool = False,
 ) -> RandomWorld:
     release = _release(rng, n_items, tower, index, ranker)
-    live = tuple(_live_item(rng, int(number)) for number in rng.choice(n_items + n_live + 1, n_live, replace=False))
+    live = tuple(live_item(rng, int(number)) for number in rng.choice(n_items + n_live + 1, n_live, replace=False))
     catalog = _in_steps(rng, release, live)
     everything = [item_id_of(number) for number in range(n_items + n_live + 3)]
 
@@ -181,10 +192,10 @@ def random_world(
         paged=np.unique(_hashes(paged).astype(np.uint32)),
     )
     is_known = store_state != "down"
-    released = _items_of(release)
-    items = _with_live({item.item_id: item for item in released}, live)
+    released = items_of(release)
+    items = not_deleted(released, live)
     allows = config.filter
-    shown = frozenset(item_id for item_id, item in items.items() if _is_shown(item))
+    shown = frozenset(item_id for item_id, item in items.items() if is_shown(item))
     hidden_from_ann = {*excluded, *paged, *(blocked if is_known else ())}
     looked_for = {each for each in shown - hidden_from_ann if _is_sold(items[each], allows)}
     if not is_known and "blocked" not in allows.fail_open:
@@ -193,7 +204,10 @@ def random_world(
     if not is_known and exclude_seen and "seen" not in allows.fail_open:
         recommendable = set()
     matching = {each for each in recommendable if says(query.filter, items[each])}
-    is_lifted = bool(query.filter) and not matching and not query.strict_filtering
+    told = told_of(released, live)
+    went_on = any(_matches(told[each], query, allows) for each in paged if each in told)
+    may_lift = bool(query.filter) and not query.strict_filtering and not went_on
+    is_lifted = may_lift and not matching
     latest, then = _later(rng, later, release, catalog, live)
     return RandomWorld(
         release=release,
@@ -213,10 +227,12 @@ def random_world(
         shown=shown,
         allowed=frozenset(recommendable if is_lifted else matching),
         findable=frozenset(each for each in looked_for if says(query.filter, items[each])),
+        findable_without_filter=frozenset(looked_for),
+        may_lift=may_lift,
         still=frozenset(
             item_id
             for item_id, item in (items if then is None else then).items()
-            if _is_shown(item)
+            if is_shown(item)
             and _is_sold(item, allows)
             and (item_id not in items or not says(query.filter, items[item_id]) or says(query.filter, item))
         ),
@@ -231,11 +247,6 @@ def random_world(
         index_guard=NotingGuard(index != "guarded off"),
         ranker_guard=NotingGuard(ranker != "guarded off"),
     )
-
-
-def item_id_of(number: int) -> str:
-    """Ids as people have them: with slashes, blanks, other scripts, and one that looks like a number."""
-    return ("/a b/{}", "影片-{}", "{}", "ÄÖ?&#%{}", "e\u0301{}", "\u00e9{}")[number % 6].format(number)
 
 
 def _hashes(item_ids: list[str]) -> NDArray[np.uint64]:
@@ -254,7 +265,7 @@ def _release(rng: np.random.Generator, n_items: int, tower: Tower, index: Part, 
         for item in range(n_items)
     ]
     release = in_memory_release(
-        [_item(rng, number) for number in range(n_items)],
+        [item(rng, number) for number in range(n_items)],
         ids * has_id[:, None] + content * present[:, None],
         counts=rng.integers(0, 9, n_items),
         neighbours=neighbours_of(following),
@@ -266,35 +277,6 @@ def _release(rng: np.random.Generator, n_items: int, tower: Tower, index: Part, 
     )
     release = replace(release, ranker=rankers.get(ranker, TwoOutputs()))
     return replace(release, index=FailingIndex(release.item_vectors)) if index == "fails" else release
-
-
-def _item(rng: np.random.Generator, number: int) -> CatalogItem:
-    starts, ends = (TIMES[int(rng.integers(len(TIMES)))] for _ in range(2))
-    maybe: dict[str, Any] = {
-        "stock": int(rng.integers(0, 4)), "in_stock": bool(rng.random() < 0.7), "adult": bool(rng.random() < 0.3),
-        "tags": [str(each) for each in rng.choice(["x", "y"], int(rng.integers(1, 3)), replace=False)],
-    }  # fmt: skip
-    return CatalogItem(
-        item_id_of(number),
-        title=None if rng.random() < 0.2 else f"Title {number}",
-        categories=tuple(str(each) for each in rng.choice(["a", "b", "c"], int(rng.integers(0, 3)), replace=False)),
-        price=None if rng.random() < 0.3 else float(rng.integers(0, 4)),
-        hidden=bool(rng.random() < 0.15),
-        available_from=starts,
-        available_until=ends,
-        attributes={name: value for name, value in maybe.items() if rng.random() < 0.5},
-    )
-
-
-def _live_item(rng: np.random.Generator, number: int, *, deleted_share: float = 0.2) -> LiveItem:
-    fields: dict[str, Any] = _item(rng, number).to_json()
-    if rng.random() < 0.1:
-        fields["available_until"] = "one of these days"
-    vector = unit(rng, 1)[0]
-    space_id = space("text", DIM).space_id if rng.random() < 0.7 else "another space"
-    vectors = {"text": vector} if rng.random() < 0.8 else {}
-    is_deleted = bool(rng.random() < deleted_share)
-    return LiveItem(item_id_of(number), fields, vectors, {"text": space_id} if vectors else {}, deleted=is_deleted)
 
 
 def _in_steps(rng: np.random.Generator, release: LoadedRelease, live: tuple[LiveItem, ...]) -> CatalogView:
@@ -313,52 +295,19 @@ def _later(
     if later == "same":
         return (catalog if rng.random() < 0.5 else None), None
     numbers = rng.permutation(release.n_items + len(live) + 1)[: int(rng.integers(1, 9))]
-    changes = tuple(_live_item(rng, int(number), deleted_share=0.4) for number in numbers)
+    changes = tuple(live_item(rng, int(number), deleted_share=0.4) for number in numbers)
     if later == "changed":
-        after = _with_live({item.item_id: item for item in _items_of(release)}, (*live, *changes))
-        return updated(catalog, 9, changes), after
+        return updated(catalog, 9, changes), not_deleted(items_of(release), (*live, *changes))
     if later == "another release":
         release = _release(rng, max(release.n_items - 1, 0), "works", "works", "none")
         release = replace(release, manifest=release.manifest.model_copy(update={"release_id": "r2"}))
     # Only these were upserted since: rows of newcomers are given anew.
-    after = _with_live({item.item_id: item for item in _items_of(release)}, changes)
-    return view_of(release, changes, version=9), after
+    return view_of(release, changes, version=9), not_deleted(items_of(release), changes)
 
 
-def _items_of(release: LoadedRelease) -> list[CatalogItem]:
-    rows = release.items.drop_columns(["line"]).to_pylist()
-    return [
-        CatalogItem(**{**row, "categories": tuple(row["categories"] or ()), "attributes": _object(row["attributes"])})
-        for row in rows
-    ]
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    return {} if text is None else dict(json.loads(text))
-
-
-def _with_live(items: Items, live: tuple[LiveItem, ...]) -> Items:
-    """What is said of all items after these upserts; those that were deleted are not in it."""
-    last = {item.item_id: item for item in live}
-    deleted = {item_id for item_id, item in last.items() if item.deleted}
-    now = {**items, **{item_id: _now(item) for item_id, item in last.items()}}
-    return {item_id: item for item_id, item in now.items() if item_id not in deleted}
-
-
-def _now(item: LiveItem) -> CatalogItem:
-    """The item as upserted."""
-    fields = dict(item.fields)
-    unreadable = fields["available_until"] == "one of these days"
-    for name in ("available_from", "available_until"):
-        fields[name] = datetime.fromisoformat(fields[name]) if fields[name] and not unreadable else None
-    now = CatalogItem(**fields)
-    return replace(now, hidden=now.hidden or unreadable)
-
-
-def _is_shown(item: CatalogItem) -> bool:
-    has_begun = item.available_from is None or item.available_from <= NOW
-    has_ended = item.available_until is not None and item.available_until <= NOW
-    return has_begun and not has_ended and not item.hidden
+def _matches(item: CatalogItem, query: Query, config: FilterConfig) -> bool:
+    """The request's filter and the configuration's."""
+    return says(query.filter, item) and all(says(each, item) for each in config.only)
 
 
 def _is_sold(item: CatalogItem, config: FilterConfig) -> bool:
@@ -378,10 +327,3 @@ def _quotas(rng: np.random.Generator) -> RetrievalConfig:
     """Small enough that sources run dry, and large enough that they do not."""
     names = ("ann", "similar", "category", "trending", "recent", "explore", "popular", "max_seen_overshoot")
     return RetrievalConfig(**dict(zip(names, rng.choice([0, 1, 3, 50], len(names)).tolist(), strict=True)))
-
-
-def unit(rng: np.random.Generator, n: int) -> Floats:
-    """float32 [n, DIM] of length 1."""
-    vectors = rng.standard_normal((n, DIM)).astype(np.float32)
-    lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / lengths
