@@ -114,7 +114,8 @@ class BareWork:
         similarity = view.vectors(rows) @ self.queries[user]
         candidates = Candidates(rows, similarity, np.ones(len(rows), np.int64), similarity)
         features = rank_features(self.pasts[user], candidates, view)
-        return features, view.hidden[rows], view.available_from_ms[rows], view.available_until_ms[rows]
+        shown = view.availability
+        return features, shown.hidden[rows], shown.from_ms[rows], shown.until_ms[rows]
 
 
 class Hgetall:
