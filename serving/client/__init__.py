@@ -28,6 +28,7 @@ from serving.client.errors import (
 from serving.client.retries import NEVER, Retries
 from serving.client.sending import Manner
 from serving.schemas import (
+    AssignmentReply,
     ErasureReply,
     Event,
     EventBatchReply,
@@ -51,6 +52,7 @@ from serving.schemas import (
 
 __all__ = [
     "NEVER",
+    "AssignmentReply",
     "AsyncClient",
     "Client",
     "ClientError",

@@ -9,6 +9,7 @@ from serving.client import batches, calls
 from serving.client.calls import Asked, Listed
 from serving.client.sending import AsyncSender
 from serving.schemas import (
+    AssignmentReply,
     ErasureReply,
     Event,
     EventBatchReply,
@@ -230,6 +231,22 @@ class AsyncClient(AsyncSender):
         >>> trace = await client.trace(reply.recommendation_id)
         """
         return await self._send(calls.trace(recommendation_id), timeout_s)
+
+    async def variants(
+        self,
+        user_id: str | None = None,
+        *,
+        session_id: str | None = None,
+        surface: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AssignmentReply:
+        """The variants of the experiments that a user or a session is part of, for what a page draws itself.
+
+        >>> reply = await client.variants("42")
+        >>> reply.variants
+        {}
+        """
+        return await self._send(calls.variants(user_id, session_id, surface), timeout_s)
 
     async def health(self, *, timeout_s: float | None = None) -> HealthReply:
         """Whether the process lives.

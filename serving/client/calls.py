@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from serving.schemas import (
+    AssignmentReply,
     ErasureReply,
     HealthReply,
     HistoryEntry,
@@ -89,6 +90,7 @@ _DELETED = msgspec.json.Decoder(ItemDeletionReply).decode
 _BLOCKED = msgspec.json.Decoder(UserBlockReply).decode
 _MERGED = msgspec.json.Decoder(UsersMergeReply).decode
 _ERASED = msgspec.json.Decoder(ErasureReply).decode
+_ASSIGNMENT = msgspec.json.Decoder(AssignmentReply).decode
 _TRACE = msgspec.json.Decoder(TraceReply).decode
 _HEALTH = msgspec.json.Decoder(HealthReply).decode
 
@@ -177,6 +179,11 @@ def erase_user(user_id: str) -> Call[ErasureReply]:
 
 def trace(recommendation_id: str) -> Call[TraceReply]:
     return Call("GET", f"/v1/recommendations/{quote(recommendation_id, safe='')}/trace", _TRACE)
+
+
+def variants(user_id: str | None, session_id: str | None, surface: str | None) -> Call[AssignmentReply]:
+    asked = {"user_id": user_id, "session_id": session_id, "surface": surface}
+    return Call("GET", "/v1/experiments/assignment", _ASSIGNMENT, params=_params(asked))
 
 
 def health() -> Call[HealthReply]:

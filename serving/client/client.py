@@ -9,6 +9,7 @@ from serving.client import batches, calls
 from serving.client.calls import Asked, Listed
 from serving.client.sending import Sender
 from serving.schemas import (
+    AssignmentReply,
     ErasureReply,
     Event,
     EventBatchReply,
@@ -224,6 +225,22 @@ class Client(Sender):
         >>> trace = client.trace(reply.recommendation_id)
         """
         return self._send(calls.trace(recommendation_id), timeout_s)
+
+    def variants(
+        self,
+        user_id: str | None = None,
+        *,
+        session_id: str | None = None,
+        surface: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AssignmentReply:
+        """The variants of the experiments that a user or a session is part of, for what a page draws itself.
+
+        >>> reply = client.variants("42")
+        >>> reply.variants
+        {}
+        """
+        return self._send(calls.variants(user_id, session_id, surface), timeout_s)
 
     def health(self, *, timeout_s: float | None = None) -> HealthReply:
         """Whether the process lives.

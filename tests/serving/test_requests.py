@@ -219,20 +219,13 @@ def test_the_rate_of_a_key_and_a_full_service_are_told_apart(serve: Serve) -> No
 
 def full_while(client: TestClient, ask: Callable[[], Any]) -> Any:
     """What is answered while another request is in work, of a service that takes one."""
-    admission = _admission_of(client.app)
+    app: Any = client.app
+    admission = app.envelope._admissions["answers"]
     admission.n += 1
     try:
         return ask()
     finally:
         admission.n -= 1
-
-
-def _admission_of(app: Any) -> Any:
-    """The envelope's."""
-    layer = app.middleware_stack
-    while not hasattr(layer, "_admission"):
-        layer = layer.app
-    return layer._admission
 
 
 def test_bodies_that_are_no_json_are_refused_everywhere(still: Shop) -> None:

@@ -63,6 +63,7 @@ CALLS: Mapping[str, list[tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
     "block_items": [("block_items", ("42", ["a7"]), {})],
     "unblock_items": [("unblock_items", ("42", ["a7"]), {})],
     "erase_user_by_body": [("erase_user", ("42",), {})],
+    "experiment_assignment": [("variants", ("42",), {"session_id": "s-1"}), ("variants", (), {"session_id": "s"})],
     "healthz": [("health", (), {})],
     "readyz": [("ready", (), {})],
     "metrics": [("metrics", (), {})],
