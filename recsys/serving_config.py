@@ -70,7 +70,7 @@ class CacheConfig(Config):
         user_states_mib: the last known states of users, used only while the store does not answer.
     """
 
-    histories_mib: float = Field(default=128, ge=0)
+    histories_mib: float = Field(default=192, ge=0)
     content_vectors: int = Field(default=4_096, ge=0)
     query_texts: int = Field(default=4_096, ge=0)
     user_states_mib: float = Field(default=64, ge=0)

@@ -31,7 +31,8 @@ class Effort:
     Attributes:
         seconds, open_seconds: of each closed and each open loop of a round.
         users: how many users the load of `latency` and `overload` asks for; fewer than the cache holds vectors.
-        moderate, saturating: requests under way for CPU a request, and for requests a second.
+        moderate, saturating: requests under way for CPU a request, and for requests a second; fewer than the service
+            takes at a time, so that none is turned away.
         calls: of each bare part in a round.
         soak_first, soak_parts: requests before memory is first looked at, and how often it is until the end.
         settle_s: how long the server is left alone before its memory and descriptors are looked at.
@@ -42,7 +43,7 @@ class Effort:
     open_seconds: float = 8.0
     users: int = 2_000
     moderate: int = 4
-    saturating: int = 32
+    saturating: int = 16
     connections: int = 256
     calls: int = 400
     overload_seconds: float = 60.0

@@ -71,7 +71,7 @@ port = 0
 [serving.cache]
 histories_mib = {histories_mib}
 """
-HISTORIES_MIB = 128
+HISTORIES_MIB = 192
 ANN_QUOTA = 80
 
 
