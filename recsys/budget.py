@@ -1,18 +1,20 @@
 """How long a request may take, and which stages it can still afford.
 
-A stage is expected to take what it took lately (an exponentially weighted mean). One that would overrun the budget is
-left out, and named in `degraded`. What is left out is not measured, so each time its expectation shrinks a little:
-after a slow minute it is tried again by itself, and that one try decides.
+A stage is expected to take what it took lately: the median of its last few times, so that a pause of the machine in
+one of them leaves nothing out. One that would overrun the budget is left out, and named in `degraded`. What is left out
+is not measured, so each time its expectation shrinks a little: after a slow minute it is tried again by itself, and
+that one try decides.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
 from recsys.trace import StageTrace
 
-NEWEST_SHARE = 0.1
+N_LATEST = 5
 FORGOTTEN_SHARE = 0.05
 
 
@@ -20,26 +22,32 @@ class StageCosts:
     """What each stage costs in this process, milliseconds by name. One thread at a time, or roughly right."""
 
     def __init__(self) -> None:
-        self._mean_ms: dict[str, float] = {}
+        self._latest_ms: dict[str, deque[float]] = {}
+        self._expected_ms: dict[str, float] = {}
         self._skipped: set[str] = set()
 
     def expected_ms(self, stage: str) -> float:
         """0 for a stage that was never seen: it is tried."""
-        return self._mean_ms.get(stage, 0.0)
+        return self._expected_ms.get(stage, 0.0)
 
     def note(self, stages: Iterable[StageTrace], tried: Collection[str]) -> None:
         """Learn from a finished request. Stages that fell back did not do their work, and teach nothing; nor do those
         that were not `tried`: a query vector out of a cache says nothing of the tower's cost."""
         for stage in stages:
             if stage.name in tried and not stage.fallback:
-                before = self._mean_ms.get(stage.name, stage.duration_ms)
-                # The first try after a pause counts in full: what is still slow is left alone for as long again.
-                share = 1.0 if stage.name in self._skipped else NEWEST_SHARE
-                self._mean_ms[stage.name] = before + share * (stage.duration_ms - before)
-                self._skipped.discard(stage.name)
+                self._note(stage.name, stage.duration_ms)
+
+    def _note(self, stage: str, duration_ms: float) -> None:
+        latest = self._latest_ms.get(stage)
+        if latest is None or stage in self._skipped:
+            # The first try after a pause counts alone: what is still slow is left out for as long again.
+            latest = self._latest_ms[stage] = deque(maxlen=N_LATEST)
+            self._skipped.discard(stage)
+        latest.append(duration_ms)
+        self._expected_ms[stage] = sorted(latest)[(len(latest) - 1) // 2]
 
     def note_skipped(self, stage: str) -> None:
-        self._mean_ms[stage] = self.expected_ms(stage) * (1 - FORGOTTEN_SHARE)
+        self._expected_ms[stage] = self.expected_ms(stage) * (1 - FORGOTTEN_SHARE)
         self._skipped.add(stage)
 
 

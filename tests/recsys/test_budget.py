@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.budget import FORGOTTEN_SHARE, NEWEST_SHARE, UNLIMITED, Budget, StageCosts
+from recsys.budget import FORGOTTEN_SHARE, N_LATEST, UNLIMITED, Budget, StageCosts
 from recsys.trace import StageTrace
 
 
@@ -93,13 +93,20 @@ def test_what_has_become_fast_again_is_tried_always_from_the_first_try_on() -> N
     assert all(requests.next(1) for _ in range(50))
 
 
-def test_the_expectation_follows_the_measured_times() -> None:
+@pytest.mark.parametrize("n_pauses", range(1, (N_LATEST + 1) // 2))
+def test_pauses_of_the_machine_leave_nothing_out(n_pauses: int) -> None:
+    requests = Requests()
+    times = [2.0] * (N_LATEST - n_pauses) + [10_000.0] * n_pauses
+    assert all(requests.next(stage_ms) for _ in range(10) for stage_ms in times)
+
+
+def test_the_expectation_is_the_median_of_the_last_times() -> None:
     costs = StageCosts()
-    costs.note([StageTrace("rank", 10, 1, 1)], {"rank"})
-    costs.note([StageTrace("rank", 20, 1, 1)], {"rank"})
-    assert costs.expected_ms("rank") == pytest.approx(10 + NEWEST_SHARE * 10)
+    for expected, duration_ms in ((10, 10), (10, 20), (12, 12), (12, 30), (20, 40), (30, 50)):
+        costs.note([StageTrace("rank", duration_ms, 1, 1)], {"rank"})
+        assert costs.expected_ms("rank") == expected
     costs.note_skipped("rank")
-    assert costs.expected_ms("rank") == pytest.approx((10 + NEWEST_SHARE * 10) * (1 - FORGOTTEN_SHARE))
+    assert costs.expected_ms("rank") == pytest.approx(30 * (1 - FORGOTTEN_SHARE))
 
 
 def test_stages_that_fell_back_or_were_not_tried_teach_nothing() -> None:
