@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recsys.events import Exposure
 from recsys.explanations import Explanations, as_one
 from recsys.filtering import FilterConfig, GateInput, still_allowed
@@ -16,9 +13,8 @@ from recsys.retrieval import source_of
 from recsys.trace import Trace
 from recsys.types import Candidates, Query, SlateItem
 
-Rows = NDArray[np.int64]
-Say = Callable[[History, Rows, Sequence[str], CatalogView], list[tuple[str, ...]]]
-"""(history, item rows int64 [C], their sources, catalogue) → why each is there."""
+Say = Callable[[History, Candidates, Sequence[str], CatalogView], list[tuple[str, ...]]]
+"""(history, what is shown, their sources, catalogue) → why each is there."""
 
 
 def still_shown(
@@ -34,7 +30,7 @@ def slate_items(
     query: Query, history: History, chosen: Candidates, catalog: CatalogView, say: Say, explained: Explanations
 ) -> tuple[SlateItem, ...]:
     sources = [source_of(bits) for bits in chosen.sources.tolist()]
-    reasons = say(history, chosen.item_rows, sources, catalog)
+    reasons = say(history, chosen, sources, catalog)
     rows, values = chosen.item_rows.tolist(), chosen.value.tolist()
     propensities = [1.0] * len(rows) if chosen.propensity is None else chosen.propensity.tolist()
     ids, places = catalog.item_ids(rows), range(len(rows))

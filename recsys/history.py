@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from threading import Lock
 from typing import Protocol
 from weakref import ReferenceType, ref
@@ -28,6 +27,7 @@ Hashes = NDArray[np.uint64]
 NO_HASHES: Hashes = np.empty(0, np.uint64)
 LOOKED_BACK = 20  # latest interactions that tell which categories somebody is looking at
 NEAREST_KEPT, FOUND_KEPT = 400, 800  # neighbours and candidates that are kept, about
+ALIKE_KEPT, BYTES_OF_AN_ALIKE = 64, 100
 BYTES_OF_OBJECTS = 1500
 """About what the Python objects of one kept history weigh beside its arrays."""
 BYTES_OF_A_SESSION_ITEM = 300
@@ -76,6 +76,7 @@ class History:
         query_vector: float32 [D] once the query tower ran; None before.
         nearest: its neighbours as an index last gave them without a filter; None before.
         found: its candidates as they were last found without a filter, pins or exploration; None before.
+        alike: row of the release → row of the interaction that it is most like, -1 for none; of some that were shown.
     """
 
     def __init__(
@@ -100,18 +101,18 @@ class History:
         self.query_vector: Floats | None = None
         self.nearest: KeptNearest | None = None
         self.found: KeptFound | None = None
+        self.alike: dict[int, int] = {}
         self.newcomers_mark = newcomers_mark
         self._n_session = n_session
         self._neighbours = ref(neighbours)  # what is kept of users must not keep a release that is gone
-        self._votes_at_most = int(neighbours.rows.shape[1]) * min(len(rows), neighbours.history_window)
         self._favourites: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @cached_property
     def votes(self) -> Votes:
-        """The items that follow or go with the latest interactions."""
+        """The items that follow or go with the latest interactions. Worked out each time: they weigh more than all that
+        is kept, and what a request needs of them stands with its candidates."""
         neighbours = self._neighbours()
         if neighbours is None:
             raise ReferenceError("the release of this history is gone: hold its catalogue while you ask")
@@ -127,9 +128,9 @@ class History:
     def size_bytes(self) -> int:
         """About what keeping it costs, with all that may be worked out later."""
         n_marks = len(self.seen) + len(self.blocked)
-        n_more = 12 * n_marks + 24 * 2 * n_marks  # as many more neighbours and popular items as the user has seen
+        n_more = 12 * n_marks + 32 * 2 * n_marks  # as many more neighbours and popular items as the user has seen
         objects = BYTES_OF_OBJECTS + BYTES_OF_A_SESSION_ITEM * self._n_session
-        kept = 12 * NEAREST_KEPT + 24 * FOUND_KEPT + n_more + 20 * self._votes_at_most
+        kept = 12 * NEAREST_KEPT + 32 * FOUND_KEPT + BYTES_OF_AN_ALIKE * ALIKE_KEPT + n_more
         return objects + kept + 16 * len(self.rows) + 8 * n_marks
 
 

@@ -17,7 +17,7 @@ from recsys.config import Config
 from recsys.errors import ArtifactError
 from recsys.features.rank_features import rank_feature_matrix, weighted_value
 from recsys.guard import AlwaysOn
-from recsys.history import History
+from recsys.history import ALIKE_KEPT, History
 from recsys.live import CatalogView
 from recsys.ports import RankFeatures
 from recsys.types import Candidates
@@ -53,9 +53,16 @@ class RankConfig(Config):
 
 def rank_features(history: History, candidates: Candidates, catalog: CatalogView) -> RankFeatures:
     """The features of each candidate, arrays float32 [C]; an item that came after the release follows nothing yet."""
-    rows = candidates.item_rows
+    rows, transition = candidates.item_rows, candidates.transition
+    if transition is None:
+        transition, _ = history.votes().of(rows)
     is_new = (rows >= catalog.release.n_items).astype(np.float32) if len(catalog.newcomers) else None
-    return RankFeatures(candidates.similarity, history.votes.score(rows), catalog.log_popularity[rows], is_new)
+    return RankFeatures(candidates.similarity, transition, catalog.log_popularity[rows], is_new)
+
+
+def ranked_by_blend(history: History, candidates: Candidates, catalog: CatalogView) -> Candidates:
+    """With the value of the release's formula, best first."""
+    return candidates.ranked(catalog.release.schema.blend.value(rank_features(history, candidates, catalog)))
 
 
 def learned_value(
@@ -95,17 +102,17 @@ def learned_or_why(
     return value, ""
 
 
-def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
+def reasons_of(
+    history: History, shown: Candidates, sources: Sequence[str], catalog: CatalogView
+) -> list[tuple[str, ...]]:
     """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
-    voters = history.votes.voter(rows)
-    leads, alike = voters.tolist(), [-1] * len(rows)
-    unled = np.flatnonzero(voters < 0)
-    if len(unled):
-        for at, like in zip(unled.tolist(), _most_alike(history, rows[unled], catalog), strict=True):
-            alike[at] = like
+    rows = shown.item_rows.tolist()
+    leads = (history.votes().of(shown.item_rows)[1] if shown.leads is None else shown.leads).tolist()
+    alike = _most_alike(history, [row for row, lead in zip(rows, leads, strict=True) if lead < 0], catalog)
     n_items, knows = catalog.release.n_items, len(history) > 0
     reasons = []
-    for row, source, lead, like in zip(rows.tolist(), sources, leads, alike, strict=True):
+    for row, source, lead in zip(rows, sources, leads, strict=True):
+        like = alike[row] if lead < 0 else -1
         if source == "pinned":
             mine: tuple[str, ...] = (SOURCE_SAYS[source],)
         elif lead >= 0:
@@ -120,8 +127,22 @@ def reasons_of(history: History, rows: Rows, sources: Sequence[str], catalog: Ca
     return reasons
 
 
-def _most_alike(history: History, rows: Rows, catalog: CatalogView) -> list[int]:
-    """For each item the row of the latest history items that it is most like, -1 where it is like none of them."""
+def _most_alike(history: History, rows: list[int], catalog: CatalogView) -> dict[int, int]:
+    """Row → the row of the latest history items that it is most like, -1 where it is like none of them. Kept with the
+    history for some rows of the release, whose vectors stay."""
+    kept = history.alike
+    found = {row: kept[row] for row in rows if row in kept}
+    more = [row for row in rows if row not in found]
+    if more:
+        compared = dict(zip(more, _nearest_in(history, np.array(more, dtype=np.int64), catalog), strict=True))
+        found |= compared
+        to_keep = {row: like for row, like in compared.items() if row < catalog.release.n_items}
+        if len(kept) + len(to_keep) <= ALIKE_KEPT:
+            kept.update(to_keep)
+    return found
+
+
+def _nearest_in(history: History, rows: Rows, catalog: CatalogView) -> list[int]:
     latest = history.rows[::-1][:LOOKED_BACK]
     if not len(latest):
         return [-1] * len(rows)

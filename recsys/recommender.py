@@ -34,7 +34,7 @@ from recsys.guard import AlwaysOn
 from recsys.history import NO_HASHES, Histories, History, NoCache, history_of, served_since, sorted_hashes
 from recsys.live import CatalogView
 from recsys.ports import PackedState, RequestStore, UserState
-from recsys.ranking import RankConfig, learned_or_why, rank_features, reasons_of
+from recsys.ranking import RankConfig, learned_or_why, rank_features, ranked_by_blend, reasons_of
 from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
 from recsys.retrieval import (
     Asked,
@@ -134,7 +134,7 @@ def recommend(
     query_vector = encode(known, catalog, budget, trace)
     gate = gate_of(query, known, catalog, config.filter)
     candidates = retrieve(query, known, query_vector, gate, config, around, budget, trace)
-    kept_candidates = filter_candidates(query, query_vector, candidates, gate, config.filter, trace)
+    kept_candidates = filter_candidates(query, known, query_vector, candidates, gate, config.filter, trace)
     ranked_candidates = rank(known, query_vector, kept_candidates, catalog, config.rank, around, budget, trace)
     chosen = choose(query, ranked_candidates, catalog, config.rerank, budget, trace)
     explained = explain(query, known, query_vector, chosen, catalog, config.rank, budget, trace)
@@ -244,7 +244,7 @@ def retrieve(
     budget: Budget,
     trace: Trace,
 ) -> Candidates:
-    """Candidates of all sources, each row once."""
+    """Candidates of all sources, each row once; best first where the blend ranks, so that they are kept ranked."""
     with trace.stage("retrieve", len(gate.catalog)) as stage:
         dropped_soon = len(gate.seen) + len(gate.served) + len(gate.paged)
         asked = Asked(
@@ -261,9 +261,11 @@ def retrieve(
         candidates = found_before(asked, config.retrieval)
         if candidates is None:
             nearest = nearest_to(asked, config.retrieval.ann + asked.overshoot, around.index_guard, budget)
-            stage.fallback = nearest.failed
-            rows, sources = merge(found_by_all(asked, nearest, config.retrieval))
-            candidates = compared(rows, sources, query_vector, gate.catalog, nearest.similarity)
+            stage.fallback, votes = nearest.failed, known.history.votes()
+            rows, sources = merge(found_by_all(asked, nearest, votes, config.retrieval))
+            candidates = compared(rows, sources, query_vector, gate.catalog, votes, nearest.similarity)
+            if gate.catalog.release.ranker is None:
+                candidates = ranked_by_blend(known.history, candidates, gate.catalog)
             if not nearest.failed:
                 keep_found(asked, config.retrieval, candidates)
         stage.out(candidates)
@@ -272,6 +274,7 @@ def retrieve(
 
 def filter_candidates(
     query: Query,
+    known: Known,
     query_vector: Floats | None,
     candidates: Candidates,
     gate: GateInput,
@@ -290,8 +293,9 @@ def filter_candidates(
             if not len(kept_candidates) and not len(extra) and lets_go(query, gate):
                 stage.fallback = stage.fallback or NOTHING_MATCHES
                 extra = top_up(unfiltered(gate, config), NO_ROWS, missing, config)
+            votes = known.history.votes()
             sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
-            kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog))
+            kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog, votes))
         stage.out(kept_candidates)
         return kept_candidates
 
@@ -308,13 +312,14 @@ def rank(
 ) -> Candidates:
     """The candidates with their value, best first: by the release's ranker where it has one, else by its blend."""
     with trace.stage("rank", len(candidates)) as stage:
-        features = rank_features(known.history, candidates, catalog)
-        value = None
+        ranked_candidates = candidates
         if catalog.release.ranker is not None:
+            features = rank_features(known.history, candidates, catalog)
             value, stage.fallback = learned_or_why(features, query_vector, catalog, config, around.ranker_guard, budget)
-        if value is None:
-            value = catalog.release.schema.blend.value(features)
-        ranked_candidates = candidates.ranked(value)
+            if value is not None:
+                ranked_candidates = candidates.ranked(value)
+        if not ranked_candidates.is_valued:
+            ranked_candidates = ranked_by_blend(known.history, candidates, catalog)
         stage.out(ranked_candidates)
         return ranked_candidates
 
@@ -371,7 +376,7 @@ def expose(
     """The slate with sources and reasons, and its record in the exposure log.
 
     Args:
-        say: why each item is there: (history, rows int64 [C], their sources, catalogue) → reasons.
+        say: why each item is there; see `Say`.
         explained: the parts of each item's value; where the query asks for them and there are none, it is one part.
     """
     catalog = gate.catalog

@@ -81,8 +81,8 @@ def search(
     ranked_candidates = rank(wanted, query_vector, kept_candidates, catalog, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(ranked_candidates))))
 
-    def say(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
-        return [(wanted.says,)] * len(rows)
+    def say(history: History, shown: Candidates, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
+        return [(wanted.says,)] * len(shown)
 
     return expose(query, known, chosen, gate, store, config, around, trace, say)
 

@@ -76,8 +76,9 @@ def similar(
     follows = dict(zip(chosen.item_rows.tolist(), ((chosen.sources & bit_of("similar")) > 0).tolist(), strict=True))
     name = catalog.name(row)
 
-    def say(history: History, rows: Rows, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
-        return [(f"often chosen with {name}" if follows[row] else f"like {name}",) for row in rows.tolist()]
+    def say(history: History, shown: Candidates, sources: Sequence[str], catalog: CatalogView) -> list[tuple[str, ...]]:
+        rows = shown.item_rows.tolist()
+        return [(f"often chosen with {name}" if follows[row] else f"like {name}",) for row in rows]
 
     return expose(query, known, chosen, gate, store, config, around, trace, say)
 

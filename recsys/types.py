@@ -74,6 +74,8 @@ class Candidates:
         similarity: float32 [C], inner product of query and item vector (0 where the query has no vector).
         sources: int64 [C], bit set of the sources that brought it (see `recsys.retrieval.SOURCES`).
         value: float32 [C], what ranking gives, and boosts; NaN before it. The larger the better.
+        transition: float32 [C], how much the history leads to it; None = not looked at.
+        leads: int32 [C], the row of the history's item that leads to it most, -1 where none does; None likewise.
         boost: float32 [C], what of the value a surface's rules gave; None = nothing to any.
         propensity: float32 [C], how likely each was to stand where it stands; None = certain.
     """
@@ -82,6 +84,8 @@ class Candidates:
     similarity: NDArray[np.float32]
     sources: NDArray[np.int64]
     value: NDArray[np.float32]
+    transition: NDArray[np.float32] | None = None
+    leads: NDArray[np.int32] | None = None
     boost: NDArray[np.float32] | None = None
     propensity: NDArray[np.float32] | None = None
 
@@ -95,6 +99,8 @@ class Candidates:
             self.similarity[index],
             self.sources[index],
             self.value[index],
+            None if self.transition is None else self.transition[index],
+            None if self.leads is None else self.leads[index],
             None if self.boost is None else self.boost[index],
             None if self.propensity is None else self.propensity[index],
         )
@@ -102,22 +108,34 @@ class Candidates:
     def ranked(self, value: NDArray[np.float32]) -> Candidates:
         """With these values, best first; ties keep their order."""
         best_first = np.argsort(-value, kind="stable")
-        valued = Candidates(self.item_rows, self.similarity, self.sources, value)
+        valued = Candidates(self.item_rows, self.similarity, self.sources, value, self.transition, self.leads)
         return valued.take(best_first)
 
     def joined(self, more: Candidates) -> Candidates:
-        """These, then the others; the others must be rows that are not here. Neither is boosted or chosen yet."""
+        """These, then the others; the others must be rows that are not here, and of both the same is known. Neither is
+        boosted or chosen yet."""
         return Candidates(
             np.concatenate([self.item_rows, more.item_rows]),
             np.concatenate([self.similarity, more.similarity]),
             np.concatenate([self.sources, more.sources]),
             np.concatenate([self.value, more.value]),
+            _both(self.transition, more.transition),
+            _both(self.leads, more.leads),
         )
+
+    @property
+    def is_valued(self) -> bool:
+        """Whether ranking is done: all have a value, best first, since what is joined to them comes last."""
+        return not len(self.value) or bool(self.value[-1] == self.value[-1])
 
     @staticmethod
     def none() -> Candidates:
         floats = np.empty(0, np.float32)
         return Candidates(np.empty(0, np.int64), floats, np.empty(0, np.int64), floats)
+
+
+def _both(mine: NDArray[Any] | None, theirs: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if mine is None or theirs is None else np.concatenate([mine, theirs])
 
 
 class SlateItem(msgspec.Struct, frozen=True):

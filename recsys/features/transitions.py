@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -96,7 +95,7 @@ class Neighbours:
 
     def score(self, history: Rows, candidates: Rows) -> Weights:
         """float32 [C], the transition score of each candidate row; 0 for what no item of the history leads to."""
-        return self.votes(history).score(candidates)
+        return self.votes(history).of(candidates)[0]
 
     def score_all(self, history: Rows, n_items: int | None = None) -> Weights:
         """float32 [N], the score of every item; `n_items` may count newer items, which get 0."""
@@ -124,32 +123,19 @@ class Votes:
     scores: Weights
     voters: NDArray[np.int32]
 
-    def score(self, candidates: Rows) -> Weights:
-        """float32 [C], the transition score of each candidate row; 0 for what no item of the history leads to."""
+    def of(self, candidates: Rows) -> tuple[Weights, NDArray[np.int32]]:
+        """float32 [C], the transition score of each candidate row, and int32 [C], the row of the history's item that
+        leads most to it; 0 and -1 for what no item of the history leads to."""
         if not len(self.rows):
-            return np.zeros(len(candidates), np.float32)
-        at, found = self._places(candidates)
-        return np.where(found, self.scores[at], np.float32(0))
-
-    def voter(self, candidates: Rows) -> Rows:
-        """int64 [C], the row of the history's item that leads most to each candidate; -1 where none does."""
-        if not len(self.rows):
-            return np.full(len(candidates), -1, np.int64)
-        at, found = self._places(candidates)
-        return np.where(found, self.voters[at], -1)
+            return np.zeros(len(candidates), np.float32), np.full(len(candidates), -1, np.int32)
+        at = np.searchsorted(self.rows, candidates)
+        at[at == len(self.rows)] = 0
+        found = self.rows[at] == candidates
+        return np.where(found, self.scores[at], np.float32(0)), np.where(found, self.voters[at], np.int32(-1))
 
     def top_rows(self, k: int) -> Rows:
         """int64 [k'], the best rows, best first (ties by row), k' <= k."""
-        return self._best_first[:k]
-
-    @cached_property
-    def _best_first(self) -> Rows:
-        return self.rows[np.argsort(-self.scores, kind="stable")]
-
-    def _places(self, candidates: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-        at = np.searchsorted(self.rows, candidates)
-        at[at == len(self.rows)] = 0
-        return at, self.rows[at] == candidates
+        return self.rows[np.argsort(-self.scores, kind="stable")][:k]
 
 
 def _counted(rows: NDArray[np.int32], weights: Weights, places: Rows, latest: Rows) -> Votes:

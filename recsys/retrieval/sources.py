@@ -26,6 +26,7 @@ from pydantic import Field
 
 from recsys.budget import Budget
 from recsys.config import Config
+from recsys.features.transitions import Votes
 from recsys.guard import AlwaysOn
 from recsys.history import History, KeptFound, KeptNearest
 from recsys.live import CatalogView
@@ -149,13 +150,13 @@ def _may_be_kept(asked: Asked) -> bool:
     return asked.query_vector is not None and asked.matching is None and not asked.explores and not len(asked.pinned)
 
 
-def found_by_all(asked: Asked, nearest: Nearest, quotas: RetrievalConfig) -> list[Found]:
+def found_by_all(asked: Asked, nearest: Nearest, votes: Votes, quotas: RetrievalConfig) -> list[Found]:
     """Every source's rows; the nearest come first, so that what the index said of them can be kept."""
     catalog, overshoot = asked.catalog, asked.overshoot
     return [
         *_by_index(nearest, catalog.release.n_items),
         Found("pinned", asked.pinned),
-        Found("similar", asked.history.votes.top_rows(quotas.similar)),
+        Found("similar", votes.top_rows(quotas.similar)),
         *_in_favourite_categories(asked, quotas.category),
         Found("trending", asked.trending[: quotas.trending]),
         Found("recent", _newcomers(asked, quotas.recent + overshoot if quotas.recent else 0)),
@@ -212,9 +213,11 @@ def compared(
     sources: Rows,
     query_vector: Floats | None,
     catalog: CatalogView,
+    votes: Votes,
     known_similarity: Floats = NO_FLOATS,
 ) -> Candidates:
-    """Candidates with their similarity to the query: 0 for all of them where there is no query vector.
+    """Candidates, not valued yet, with what ranking looks at: their similarity to the query, 0 for all of them where
+    there is no query vector, and how the history leads to them.
 
     `known_similarity` float32 [K] is that of the first K rows.
     """
@@ -223,4 +226,5 @@ def compared(
     similarity[:n_known] = known_similarity
     if query_vector is not None and n_known < len(rows):
         np.matmul(catalog.vectors(rows[n_known:]), query_vector, out=similarity[n_known:])
-    return Candidates(rows, similarity, sources, np.full(len(rows), np.nan, dtype=np.float32))
+    unvalued = np.full(len(rows), np.nan, dtype=np.float32)
+    return Candidates(rows, similarity, sources, unvalued, *votes.of(rows))

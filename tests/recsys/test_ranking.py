@@ -59,7 +59,7 @@ def candidates(rows: Sequence[int], similarity: Sequence[float] | None = None) -
 def reasons(
     catalog: CatalogView, history: Sequence[int], rows: Sequence[int], source: str = "ann"
 ) -> list[tuple[str, ...]]:
-    return reasons_of(past(history, catalog), np.array(rows, dtype=np.int64), [source] * len(rows), catalog)
+    return reasons_of(past(history, catalog), candidates(rows), [source] * len(rows), catalog)
 
 
 def test_features_are_similarity_transition_and_popularity() -> None:
@@ -124,15 +124,15 @@ def test_votes_are_what_each_history_item_gives_added_up_and_name_who_gave_most(
     rng = np.random.default_rng(seed)
     following = [[(int(row), float(rng.random())) for row in rng.permutation(N)[:3]] for _ in range(N)]
     catalog = world(following, live=[LiveItem("new", {}, {}, {}), LiveItem("newer", {}, {}, {})])
-    votes = past(history, catalog).votes
+    votes = past(history, catalog).votes()
     given_by: dict[int, list[tuple[float, int]]] = {}
     for back, voter in enumerate(history[::-1][: catalog.release.neighbours.history_window]):
         for row, weight in following[voter] if voter < N else []:
             given_by.setdefault(row, []).append((weight * 0.8**back, voter))
     for row in range(N + 2):
         parts = given_by.get(row, [])
-        assert votes.score(np.array([row]))[0] == pytest.approx(sum(weight for weight, _ in parts), abs=1e-6)
-        voter = int(votes.voter(np.array([row]))[0])
+        score, voter = (each.item() for each in votes.of(np.array([row])))
+        assert score == pytest.approx(sum(weight for weight, _ in parts), abs=1e-6)
         most = max((weight for weight, _ in parts), default=0)
         assert voter in {who for weight, who in parts if weight == pytest.approx(most, abs=1e-7)} or voter == -1
         assert (voter == -1) == (not parts)
