@@ -220,14 +220,12 @@ def joined(stored: Sequence[HistoryItem], session: Sequence[HistoryItem]) -> tup
 
 def history_rows(history: Sequence[HistoryItem], catalog: CatalogView) -> tuple[Rows, Rows]:
     """Item rows int64 [T] and event type codes int64 [T], oldest first, without items that the catalogue lacks."""
-    rows: list[int] = []
-    codes: list[int] = []
-    for item in history:
-        row = catalog.row(item.item_id)
-        if row is not None:
-            rows.append(row)
-            codes.append(catalog.release.event_type_code(item.event_type))
-    return np.asarray(rows, dtype=np.int64), np.asarray(codes, dtype=np.int64)
+    rows = np.array(catalog.rows([item.item_id for item in history]), dtype=np.int64)
+    names = [item.event_type for item in history]
+    code_of = {name: catalog.release.event_type_code(name) for name in set(names)}
+    codes = np.array([code_of[name] for name in names], dtype=np.int64)
+    known = rows >= 0
+    return (rows, codes) if known.all() else (rows[known], codes[known])
 
 
 def history_of(state: UserState, session: Sequence[HistoryItem], catalog: CatalogView) -> History:

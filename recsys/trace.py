@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 
-class StageTrace(msgspec.Struct, frozen=True):
+class StageTrace(msgspec.Struct, frozen=True, gc=False):
     """One stage: its name, its time, what went in and out, and the fallback it took ("" = none)."""
 
     name: str

@@ -138,8 +138,8 @@ def _both(mine: NDArray[Any] | None, theirs: NDArray[Any] | None) -> NDArray[Any
     return None if mine is None or theirs is None else np.concatenate([mine, theirs])
 
 
-class SlateItem(msgspec.Struct, frozen=True):
-    """One item of a slate. `position` counts from 0.
+class SlateItem(msgspec.Struct, frozen=True, gc=False):
+    """One item of a slate. `position` counts from 0. No cycles: collectors pass it over.
 
     `propensity` is the probability of this item at this place, given those before it. `parts` and `because` come only
     when the query asks to explain: the terms of `value`, by name, which add up to it; and the ids of the history items

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,10 @@ class Vocabulary:
             else:
                 known.append(row)
         return np.asarray(known, dtype=np.int64), tuple(unknown)
+
+    def rows_or(self, item_ids: Sequence[str], unknown: int) -> list[int]:
+        """The row of each id, `unknown` for what this vocabulary does not know."""
+        return list(map(self._row_of.get, item_ids, repeat(unknown, len(item_ids))))
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:

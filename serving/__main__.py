@@ -82,7 +82,7 @@ def serve(settings: Settings) -> None:
         port=settings.serving.port,
         workers=settings.serving.workers,
         loop="uvloop",
-        http="httptools",
+        http="serving.door:Door",
         # Our own log lines carry no paths or addresses, which hold ids.
         access_log=False,
         server_header=False,

@@ -8,7 +8,7 @@ import gc
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from serving.access import Access
 from serving.background import Repeating
 from serving.bootstrap import open_rate_leases, open_service
 from serving.cors import Cors
+from serving.door import TURN_AWAY, TurnAway
 from serving.envelope import ROUTE, Envelope, Observers, Rules
 from serving.operations import API_VERSION, TITLE, Operation, openapi_document
 from serving.rate_limits import RateLimits
@@ -97,13 +98,13 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     tracing = open_tracing(serving.tracing)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         service = open_service(settings, telemetry)
         try:
             await asyncio.to_thread(service.start)
             app.state.service = service
             async with _beside(service, settings, limits, tracing) as app.state.trace_peers:
-                yield
+                yield {TURN_AWAY: turn_away}
         finally:
             await service.states.reader.close()
             await asyncio.to_thread(service.close)
@@ -118,6 +119,7 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
     plain = {(each.method, each.path): each for each in OPERATIONS if "{" not in each.path}
     limits_of = serving.limits
     admissions = {"answers": Admission(limits_of.max_concurrent), "slow": Admission(limits_of.max_concurrent_slow)}
+    turn_away = TurnAway(plain.values(), admissions, telemetry)
     observers = Observers(telemetry, serving.access_log, tracing)
     app.envelope = Envelope(app.routed, rules=rules, observers=observers, plain=plain, admissions=admissions)
     app.openapi = api_document  # type: ignore[method-assign]

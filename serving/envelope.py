@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.errors import Overloaded
 from serving.access import Access, Grant, Refusal
 from serving.cors import Cors
-from serving.errors import of_bug, of_request_error, reply_to
+from serving.door import FULL
+from serving.errors import of_bug, reply_to
 from serving.operations import Operation
 from serving.rate_limits import RateLimits
 from serving.recent_traces import TRACED
@@ -101,7 +101,6 @@ class Envelope:
         self._observers = observers
         self._plain = plain
         self._admissions = admissions
-        self._full = _full_reply()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -163,11 +162,10 @@ class Envelope:
             self._note(scope, request_id, status, time.perf_counter() - started)
 
     async def _turn_away(self, operation: Operation, scope: Scope, send: Send, started: float) -> None:
-        """Before anybody looks who it is: what is shed must cost next to nothing."""
-        start, body = self._full
-        named = (b"x-request-id", _request_id(scope))
-        await send({**start, "headers": [*start["headers"], named]})
-        await send(body)
+        """What `serving.door` let through: before anybody looks who it is, since what is shed must cost little."""
+        headers = [*FULL.raw_headers, (b"x-request-id", _request_id(scope))]
+        await send({"type": "http.response.start", "status": FULL.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(FULL.body)})
         telemetry = self._observers.telemetry
         telemetry.request(operation.path, 429, time.perf_counter() - started)
         telemetry.shed(429)
@@ -187,13 +185,6 @@ class Envelope:
         if to.tracing is not None and to.tracing.is_sampled(scope["headers"]):
             answered = Answered(scope["method"], route, status, seconds)
             to.tracing.note(scope["headers"], answered, scope.get(TRACED))
-
-
-def _full_reply() -> tuple[Message, Message]:
-    """Made once and sent to many."""
-    refusal = of_request_error(Overloaded("too many requests are in work or waiting; try again in a second"))
-    start = {"type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers}
-    return start, {"type": "http.response.body", "body": bytes(refusal.body)}
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -122,7 +122,7 @@ class RefineRequest(Asking, kw_only=True, forbid_unknown_fields=True):
     personalise: Share | UnsetType = UNSET
 
 
-class RecommendedItem(Struct):
+class RecommendedItem(Struct, gc=False):
     """One item; `value` ranks it, the larger the better. `propensity` is the probability that it was shown there, where
     the surface explores. On `explain`, `parts` add up to `value`, and `because` names the history items that mattered
     most."""

@@ -47,5 +47,7 @@ class Trends:
             item_ids, weights = latest
             known = [(row, at) for at, item_id in enumerate(item_ids) if (row := catalog.row(item_id)) is not None]
             rows = np.array([row for row, _ in known], dtype=np.int64) if known else NO_ROWS
+            if in_rows is not None and np.array_equal(rows, in_rows[2]):
+                rows = in_rows[2]  # the same object: what was found with it still holds
             self._in_rows = in_rows = (latest, mark, rows, weights[[at for _, at in known]])
         return in_rows[2], in_rows[3]

@@ -5,6 +5,7 @@ Letters: N items, G pairs of item and category, C categories.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,5 +67,5 @@ class CategoryLists:
         parts = [self.codes[self.starts[row] : self.starts[row + 1]] for row in known.tolist()]
         if not parts:
             return []
-        codes, counts = np.unique(np.concatenate(parts), return_counts=True)
-        return [int(code) for code in codes[np.argsort(-counts, kind="stable")[:k]]]
+        counts = Counter(np.concatenate(parts).tolist())
+        return sorted(counts, key=lambda code: (-counts[code], code))[:k]

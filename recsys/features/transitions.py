@@ -150,9 +150,10 @@ def _counted(rows: NDArray[np.int32], weights: Weights, places: Rows, latest: Ro
         return Votes(rows.astype(np.int64), weights, rows)
     scores = np.add.reduceat(weights, starts, dtype=np.float64).astype(np.float32)
     most = np.maximum.reduceat(weights, starts)
-    gave = weights == np.repeat(most, np.diff(starts, append=len(rows)))
+    group_of = np.cumsum(is_first) - 1
+    gave = weights == most[group_of]
     # Of several that gave as much, the latest: places count from the latest on, and are ascending in each group.
-    groups = np.cumsum(is_first)[gave] - 1
+    groups = group_of[gave]
     voters = np.empty(len(starts), np.int32)
     voters[groups[::-1]] = latest[places[gave]][::-1]
     # As wide as the candidates' rows: a look-up would else convert all of them each time.

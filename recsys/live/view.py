@@ -76,6 +76,17 @@ class CatalogView:
         place = self.newcomers.place_of.get(item_id)
         return None if place is None or self.live_items[item_id].deleted else self.release.n_items + place
 
+    def rows(self, item_ids: Sequence[str]) -> list[int]:
+        """The row of each id, -1 where `row` knows none."""
+        rows = self.release.vocabulary.rows_or(item_ids, -1)
+        if len(self.newcomers) and -1 in rows:
+            return [self._live_row(each) if row < 0 else row for each, row in zip(item_ids, rows, strict=True)]
+        return rows
+
+    def _live_row(self, item_id: str) -> int:
+        row = self.row(item_id)
+        return -1 if row is None else row
+
     def item_id(self, row: int) -> str:
         n = self.release.n_items
         return self.release.vocabulary.item_ids[row] if row < n else self.newcomers.ids[row - n]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
+from time import thread_time
 
 from recsys.errors import StoreUnavailable
 from recsys.events import Exposure, SpoolRange
@@ -20,7 +21,11 @@ from recsys.storage.spool import Spool, SpoolFile, left_files, read_records
 
 INTERVAL_S = 0.25
 _MAX_PAUSE_S = 1.0
-_BATCH = 200
+BATCH = 25
+_PAUSES = (
+    9.0  # as long as a batch took of the processor, between two: requests of this process wait for one batch at most
+)
+_HURRY_BYTES = 8 * 2**20  # so much waits after the store was away: then without pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Drainer:
         self._until = 0  # of this process's spool
         self._done = Drained()
         self._turn = Lock()
+        self._is_paced = False
         self._stopping = Event()
         self._thread: Thread | None = None
 
@@ -79,7 +85,7 @@ class Drainer:
         pause_s = self._interval_s
         while not self._stopping.wait(pause_s):
             try:
-                self.drain_now()
+                self._drain(is_paced=True)
                 pause_s = self._interval_s
             except StoreUnavailable:
                 pause_s = min(2 * pause_s, _MAX_PAUSE_S)
@@ -98,7 +104,11 @@ class Drainer:
         Raises:
             StoreUnavailable: the store, or the disk, does not answer; nothing is lost.
         """
+        return self._drain(is_paced=False)
+
+    def _drain(self, *, is_paced: bool) -> Drained:
         with self._turn:
+            self._is_paced = is_paced
             try:
                 self._spool.look_at_others()
                 self._drain_own()
@@ -132,7 +142,8 @@ class Drainer:
         """From byte `at` of the file to its end; the byte of the spool up to which the store has it then."""
         at = max(at, 0)
         while at < file.size:
-            records = read_records(file, at, _BATCH)
+            began_s = thread_time()
+            records = read_records(file, at, BATCH)
             if records.torn:
                 self._count(n_torn=1)
                 return file.end
@@ -141,6 +152,8 @@ class Drainer:
             stored = self._store.append_exposures(exposures, place, served_keep_s=self._served_keep_s())
             self._count(n_stored=stored.n_stored, n_dropped=stored.n_dropped)
             at = min(stored.until - file.start, file.size)
+            if self._is_paced and self._spool.pending_bytes < _HURRY_BYTES:
+                self._stopping.wait(_PAUSES * (thread_time() - began_s))
         return file.end
 
     def _unpacked(self, payloads: tuple[bytes, ...]) -> list[Exposure]:

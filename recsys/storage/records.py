@@ -33,7 +33,7 @@ class _Interaction(msgspec.Struct, array_like=True):
     context: bytes
 
 
-class _Exposure(msgspec.Struct, array_like=True):
+class _Exposure(msgspec.Struct, array_like=True, gc=False):
     recommendation_id: str
     user_id: str | None
     session_id: str | None

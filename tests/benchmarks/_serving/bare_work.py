@@ -85,6 +85,7 @@ class BareWork:
             History(rows, types, state.seen, state.blocked, view.release.neighbours)
             for rows, types, state in zip(self.histories, self.event_types, self.states, strict=True)
         ]
+        self.leads = [past.votes().of(rows) for past, rows in zip(self.pasts, self.found, strict=True)]
 
     def parts(self) -> dict[str, Call]:
         """The bare parts of a request but the read, which needs an event loop."""
@@ -109,10 +110,11 @@ class BareWork:
         return allowed(gate, self.found[user], self.filter)
 
     def columns(self, user: int) -> object:
-        """All that gate and ranking read of 200 candidates, as `recommend` gets it: in-process columns."""
+        """All that gate and ranking read of 200 candidates, as `recommend` gets it: in-process columns. What the
+        history says of them stands with them, as it does in the service."""
         rows, view = self.found[user], self.view
         similarity = view.vectors(rows) @ self.queries[user]
-        candidates = Candidates(rows, similarity, np.ones(len(rows), np.int64), similarity)
+        candidates = Candidates(rows, similarity, np.ones(len(rows), np.int64), similarity, *self.leads[user])
         features = rank_features(self.pasts[user], candidates, view)
         shown = view.availability
         return features, shown.hidden[rows], shown.from_ms[rows], shown.until_ms[rows]

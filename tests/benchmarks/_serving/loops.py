@@ -18,6 +18,8 @@ from tests.benchmarks._serving.client import GIVE_UP_S, UNDEGRADED, Connection, 
 from tests.benchmarks._serving.timer import PreciseTimer
 
 LONGEST_S = 3600.0
+ACCEPTED_S = 0.25
+"""For the server to take the connections of an open loop before its clock starts."""
 
 
 async def closed_loop(
@@ -128,6 +130,7 @@ class _OpenLoop:
     async def run(self, connections: int, each_second: Callable[[], None] | None) -> Load:
         for _ in range(connections):
             await self._open()
+        await asyncio.sleep(ACCEPTED_S)
         timer = PreciseTimer(lambda: self._send_due(timer))
         self._start = time.monotonic() + 0.005
         cpu = time.process_time()

@@ -19,7 +19,7 @@ from recsys.errors import StoreUnavailable
 from recsys.events import Exposure, SpoolRange, StoredExposures, hash64
 from recsys.ports import Store
 from recsys.storage import spool as spool_module
-from recsys.storage.drainer import Drainer
+from recsys.storage.drainer import BATCH, Drainer
 from recsys.storage.memory_store import MemoryStore
 from recsys.storage.spool import Spool
 from recsys.storage.urls import open_store
@@ -119,7 +119,7 @@ def test_a_batch_is_stored_once_even_when_its_answer_was_lost(spool: Spool, stor
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
             losing.drain_now()
-    assert len(stored(store)) == 200
+    assert len(stored(store)) == BATCH
     Drainer(spool, store).drain_now()
     assert stored(store) == names(450)
 
