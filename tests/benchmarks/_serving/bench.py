@@ -34,6 +34,7 @@ class Effort:
         moderate, saturating: requests under way for CPU a request, and for requests a second; fewer than the service
             takes at a time, so that none is turned away.
         calls: of each bare part in a round.
+        soak_clients: fewer than the service takes at a time, with what those who left have still under way.
         soak_first, soak_parts: requests before memory is first looked at, and how often it is until the end.
         settle_s: how long the server is left alone before its memory and descriptors are looked at.
     """
@@ -49,7 +50,7 @@ class Effort:
     overload_seconds: float = 60.0
     soak_requests: int = 1_000_000
     soak_first: int = 100_000
-    soak_clients: int = 32
+    soak_clients: int = 20
     soak_parts: int = 9
     settle_s: float = 1.5
     cold_starts: int = 5
