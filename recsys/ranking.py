@@ -65,6 +65,26 @@ def ranked_by_blend(history: History, candidates: Candidates, catalog: CatalogVi
     return candidates.ranked(catalog.release.schema.blend.value(rank_features(history, candidates, catalog)))
 
 
+def ranked(
+    history: History,
+    candidates: Candidates,
+    query_vector: Floats | None,
+    catalog: CatalogView,
+    config: RankConfig,
+    guard: AlwaysOn,
+    budget: Budget,
+) -> tuple[Candidates, str]:
+    """With their value, best first, and why not by the release's ranker, where it has one: then the blend ranks. What
+    is valued by the blend already stays as it is."""
+    why = ""
+    if catalog.release.ranker is not None:
+        features = rank_features(history, candidates, catalog)
+        value, why = learned_or_why(features, query_vector, catalog, config, guard, budget)
+        if value is not None:
+            return candidates.ranked(value), ""
+    return (candidates if candidates.is_valued else ranked_by_blend(history, candidates, catalog)), why
+
+
 def learned_value(
     features: RankFeatures, query_vector: Floats | None, catalog: CatalogView, config: RankConfig
 ) -> Floats | None:

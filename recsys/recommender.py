@@ -34,7 +34,7 @@ from recsys.guard import AlwaysOn
 from recsys.history import NO_HASHES, Histories, History, NoCache, history_of, served_since, sorted_hashes
 from recsys.live import CatalogView
 from recsys.ports import PackedState, RequestStore, UserState
-from recsys.ranking import RankConfig, learned_or_why, rank_features, ranked_by_blend, reasons_of
+from recsys.ranking import RankConfig, ranked, ranked_by_blend, reasons_of
 from recsys.reranking import RerankConfig, SlateInput, choose_slate, pinned_rows
 from recsys.retrieval import (
     Asked,
@@ -312,14 +312,9 @@ def rank(
 ) -> Candidates:
     """The candidates with their value, best first: by the release's ranker where it has one, else by its blend."""
     with trace.stage("rank", len(candidates)) as stage:
-        ranked_candidates = candidates
-        if catalog.release.ranker is not None:
-            features = rank_features(known.history, candidates, catalog)
-            value, stage.fallback = learned_or_why(features, query_vector, catalog, config, around.ranker_guard, budget)
-            if value is not None:
-                ranked_candidates = candidates.ranked(value)
-        if not ranked_candidates.is_valued:
-            ranked_candidates = ranked_by_blend(known.history, candidates, catalog)
+        ranked_candidates, stage.fallback = ranked(
+            known.history, candidates, query_vector, catalog, config, around.ranker_guard, budget
+        )
         stage.out(ranked_candidates)
         return ranked_candidates
 

@@ -25,7 +25,7 @@ BATCH = 25
 _PAUSES = (
     9.0  # as long as a batch took of the processor, between two: requests of this process wait for one batch at most
 )
-_HURRY_BYTES = 8 * 2**20  # so much waits after the store was away: then without pauses
+HURRY_BYTES = 8 * 2**20  # so much waits after the store was away: then without pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Drainer:
             stored = self._store.append_exposures(exposures, place, served_keep_s=self._served_keep_s())
             self._count(n_stored=stored.n_stored, n_dropped=stored.n_dropped)
             at = min(stored.until - file.start, file.size)
-            if self._is_paced and self._spool.pending_bytes < _HURRY_BYTES:
+            if self._is_paced and self._spool.pending_bytes < HURRY_BYTES:
                 self._stopping.wait(_PAUSES * (thread_time() - began_s))
         return file.end
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from recsys.errors import StoreUnavailable
 from recsys.events import Exposure, SpoolRange, StoredExposures, hash64
 from recsys.ports import Store
+from recsys.storage import drainer as drainer_module
 from recsys.storage import spool as spool_module
 from recsys.storage.drainer import BATCH, Drainer
 from recsys.storage.memory_store import MemoryStore
@@ -105,6 +107,44 @@ def test_a_killed_process_loses_nothing_and_repeats_nothing(store_url: str, tmp_
         assert mine in (names(told, first), names(told + 1, first))
         store.close()
     assert list(folder.iterdir()) == []
+
+
+class Pauses(Event):
+    """Ends the drainer at its second wait for a round, and keeps what it was asked to wait."""
+
+    def __init__(self, interval_s: float) -> None:
+        super().__init__()
+        self.interval_s, self.between_batches, self.rounds = interval_s, list[float](), 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout == self.interval_s:
+            self.rounds += 1
+            return self.rounds > 1
+        self.between_batches.append(timeout or 0.0)
+        return False
+
+
+def test_requests_never_wait_for_more_than_one_batch(
+    spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the background there is a pause after each batch; none where much waits, and none for who asks for it now."""
+    n_batches = 6
+
+    def pauses_of_a_round() -> list[float]:
+        for number in range(n_batches * BATCH):
+            spool.append(exposure(number))
+        drainer = Drainer(spool, store, interval_s=0.125)
+        pauses = Pauses(0.125)
+        monkeypatch.setattr(drainer, "_stopping", pauses)
+        drainer.run()
+        assert len(stored(store)) % (n_batches * BATCH) == 0
+        return pauses.between_batches
+
+    pauses = pauses_of_a_round()
+    assert len(pauses) == n_batches
+    assert all(pause > 0 for pause in pauses)
+    monkeypatch.setattr(drainer_module, "HURRY_BYTES", 0)
+    assert pauses_of_a_round() == []
 
 
 def test_a_batch_is_stored_once_even_when_its_answer_was_lost(spool: Spool, store: Store) -> None:
