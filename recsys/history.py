@@ -9,14 +9,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
-from weakref import ReferenceType, ref
+from weakref import ReferenceType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.events import hash64
 from recsys.features.category_lists import CategoryLists
-from recsys.features.transitions import Neighbours, Votes
 from recsys.live import CatalogView
 from recsys.ports import ItemIndex, PackedState, UserState
 from recsys.types import Candidates, HistoryItem
@@ -85,14 +84,12 @@ class History:
         event_types: Rows,
         seen: Hashes,
         blocked: Hashes,
-        neighbours: Neighbours,
         missing_ids: tuple[str, ...] = (),
         newcomers_mark: object = None,
         n_session: int = 0,
     ) -> None:
         """
         Args:
-            neighbours: of the release; it is asked only while somebody holds that release.
             n_session: interactions that came with the request.
         """
         self.rows, self.event_types = rows, event_types
@@ -104,19 +101,10 @@ class History:
         self.alike: dict[int, int] = {}
         self.newcomers_mark = newcomers_mark
         self._n_session = n_session
-        self._neighbours = ref(neighbours)  # what is kept of users must not keep a release that is gone
         self._favourites: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def votes(self) -> Votes:
-        """The items that follow or go with the latest interactions. Worked out each time: they weigh more than all that
-        is kept, and what a request needs of them stands with its candidates."""
-        neighbours = self._neighbours()
-        if neighbours is None:
-            raise ReferenceError("the release of this history is gone: hold its catalogue while you ask")
-        return neighbours.votes(self.rows)
 
     def favourite_categories(self, lists: CategoryLists, k: int) -> list[int]:
         """The codes of the `k` categories that its latest items have most; worked out once."""
@@ -240,7 +228,6 @@ def history_of(state: UserState, session: Sequence[HistoryItem], catalog: Catalo
         event_types,
         np.union1d(state.seen, in_session) if len(in_session) else state.seen.copy(),
         state.blocked.copy(),
-        catalog.release.neighbours,
         tuple(item.item_id for item in session if catalog.row(item.item_id) is None),
         newcomers_mark=None if is_of_release else catalog.newcomers.mark,
         n_session=len(session),

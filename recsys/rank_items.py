@@ -61,7 +61,7 @@ def rank_items(
         rows = kept
         stage.out(rows)
     sources = np.full(len(rows), bit_of("given"), np.int64)
-    candidates = compared(rows, sources, query_vector, catalog, known.history.votes())
+    candidates = compared(rows, sources, query_vector, catalog, catalog.release.neighbours.votes(known.history.rows))
     ranked_candidates = rank(known, query_vector, candidates, catalog, config.rank, around, budget, trace)
     chosen = ranked_candidates.take(np.arange(min(query.limit, len(rows))))
     explained = explain(query, known, query_vector, chosen, catalog, config.rank, budget, trace)

@@ -55,7 +55,7 @@ def rank_features(history: History, candidates: Candidates, catalog: CatalogView
     """The features of each candidate, arrays float32 [C]; an item that came after the release follows nothing yet."""
     rows, transition = candidates.item_rows, candidates.transition
     if transition is None:
-        transition, _ = history.votes().of(rows)
+        transition, _ = catalog.release.neighbours.votes(history.rows).of(rows)
     is_new = (rows >= catalog.release.n_items).astype(np.float32) if len(catalog.newcomers) else None
     return RankFeatures(candidates.similarity, transition, catalog.log_popularity[rows], is_new)
 
@@ -127,7 +127,10 @@ def reasons_of(
 ) -> list[tuple[str, ...]]:
     """Why each item is there, in words, never none: the history item that leads to it, else what its source says."""
     rows = shown.item_rows.tolist()
-    leads = (history.votes().of(shown.item_rows)[1] if shown.leads is None else shown.leads).tolist()
+    leading = shown.leads
+    if leading is None:
+        _, leading = catalog.release.neighbours.votes(history.rows).of(shown.item_rows)
+    leads = leading.tolist()
     alike = _most_alike(history, [row for row, lead in zip(rows, leads, strict=True) if lead < 0], catalog)
     n_items, knows = catalog.release.n_items, len(history) > 0
     reasons = []

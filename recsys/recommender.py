@@ -261,7 +261,7 @@ def retrieve(
         candidates = found_before(asked, config.retrieval)
         if candidates is None:
             nearest = nearest_to(asked, config.retrieval.ann + asked.overshoot, around.index_guard, budget)
-            stage.fallback, votes = nearest.failed, known.history.votes()
+            stage.fallback, votes = nearest.failed, gate.catalog.release.neighbours.votes(known.history.rows)
             rows, sources = merge(found_by_all(asked, nearest, votes, config.retrieval))
             candidates = compared(rows, sources, query_vector, gate.catalog, votes, nearest.similarity)
             if gate.catalog.release.ranker is None:
@@ -293,7 +293,7 @@ def filter_candidates(
             if not len(kept_candidates) and not len(extra) and lets_go(query, gate):
                 stage.fallback = stage.fallback or NOTHING_MATCHES
                 extra = top_up(unfiltered(gate, config), NO_ROWS, missing, config)
-            votes = known.history.votes()
+            votes = gate.catalog.release.neighbours.votes(known.history.rows)
             sources = np.where(extra < gate.catalog.release.n_items, bit_of("popular"), bit_of("recent"))
             kept_candidates = kept_candidates.joined(compared(extra, sources, query_vector, gate.catalog, votes))
         stage.out(kept_candidates)

@@ -6,8 +6,8 @@ file is removed when the store has it whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 from time import thread_time
@@ -22,10 +22,10 @@ from recsys.storage.spool import Spool, SpoolFile, left_files, read_records
 INTERVAL_S = 0.25
 _MAX_PAUSE_S = 1.0
 BATCH = 25
-_PAUSES = (
-    9.0  # as long as a batch took of the processor, between two: requests of this process wait for one batch at most
-)
-HURRY_BYTES = 8 * 2**20  # so much waits after the store was away: then without pauses
+PAUSES = 9.0
+"""Times what a batch took of the processor, between two in the background: requests wait for one batch at most."""
+HURRY_BYTES = 8 * 2**20
+"""So much waits in this spool after the store was away: then without pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Drainer:
     ) -> None:
         """
         Args:
-            interval_s: between two rounds; an exposure is in the store after about that.
+            interval_s: between two rounds. An exposure is in the store after about that and the round's own time,
+                which is ten times what it takes of the processor.
             served_keep_s: as it is now; see `EventLog.append_exposures`.
         """
         self._spool, self._store = spool, store
@@ -66,8 +67,8 @@ class Drainer:
         self._until = 0  # of this process's spool
         self._done = Drained()
         self._turn = Lock()
-        self._is_paced = False
         self._stopping = Event()
+        self._n_waiting, self._somebody_waits, self._counting = 0, Event(), Lock()
         self._thread: Thread | None = None
 
     @property
@@ -93,26 +94,41 @@ class Drainer:
     def stop(self) -> None:
         """End the thread and try once more; what the store does not take stays in the spool."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-        with suppress(StoreUnavailable):  # `done` names it
-            self.drain_now()
+        with self._hurried():
+            if self._thread is not None:
+                self._thread.join()
+            with suppress(StoreUnavailable):  # `done` names it
+                self.drain_now()
 
     def drain_now(self) -> Drained:
-        """Take all that is spooled now to the store.
+        """Take all that is spooled now to the store, without pauses.
 
         Raises:
             StoreUnavailable: the store, or the disk, does not answer; nothing is lost.
         """
-        return self._drain(is_paced=False)
+        with self._hurried():
+            return self._drain(is_paced=False)
+
+    @contextmanager
+    def _hurried(self) -> Iterator[None]:
+        """A round that is under way makes no pauses meanwhile."""
+        with self._counting:
+            self._n_waiting += 1
+            self._somebody_waits.set()
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._n_waiting -= 1
+                if not self._n_waiting:
+                    self._somebody_waits.clear()
 
     def _drain(self, *, is_paced: bool) -> Drained:
         with self._turn:
-            self._is_paced = is_paced
             try:
                 self._spool.look_at_others()
-                self._drain_own()
-                self._drain_left()
+                self._drain_own(is_paced)
+                self._drain_left(all_files=not is_paced)
             except (StoreUnavailable, OSError) as error:
                 self._done = replace(self._done, failure=str(error))
                 if isinstance(error, OSError):
@@ -121,25 +137,33 @@ class Drainer:
             self._done = replace(self._done, failure="")
             return self._done
 
-    def _drain_own(self) -> None:
-        for file in self._spool.files():
-            self._until = max(self._until, self._drain_file(self._spool.spool_id, file, self._until - file.start))
+    def _drain_own(self, is_paced: bool) -> None:
+        files = self._spool.files()
+        end = files[-1].end if files else 0
+        for file in files:
+            hurry_until = end - HURRY_BYTES if is_paced else end
+            at = self._until - file.start
+            self._until = max(self._until, self._drain_file(self._spool.spool_id, file, at, hurry_until))
             self._spool.forget(self._until)
 
-    def _drain_left(self) -> None:
+    def _drain_left(self, *, all_files: bool) -> None:
+        """What processes left that have ended: all of it, or one file, so that what is new does not wait for long."""
         for folder in self._spool.folder.iterdir():
             if folder.name == self._spool.spool_id or folder.name.startswith(TEMPORARY_PREFIX):
                 continue
             with left_files(folder) as files:
                 for file in files or ():
-                    self._drain_file(folder.name, file, 0)
+                    self._drain_file(folder.name, file, 0, file.end)
                     file.path.unlink()
+                    if not all_files:
+                        return
                 if files is not None:
                     with suppress(OSError):  # somebody removed it first, or keeps other files there
                         folder.rmdir()
 
-    def _drain_file(self, spool_id: str, file: SpoolFile, at: int) -> int:
-        """From byte `at` of the file to its end; the byte of the spool up to which the store has it then."""
+    def _drain_file(self, spool_id: str, file: SpoolFile, at: int, hurry_until: int) -> int:
+        """From byte `at` of the file to its end; the byte of the spool up to which the store has it then. Pauses begin
+        at byte `hurry_until` of the spool."""
         at = max(at, 0)
         while at < file.size:
             began_s = thread_time()
@@ -152,8 +176,8 @@ class Drainer:
             stored = self._store.append_exposures(exposures, place, served_keep_s=self._served_keep_s())
             self._count(n_stored=stored.n_stored, n_dropped=stored.n_dropped)
             at = min(stored.until - file.start, file.size)
-            if self._is_paced and self._spool.pending_bytes < HURRY_BYTES:
-                self._stopping.wait(_PAUSES * (thread_time() - began_s))
+            if file.start + at > hurry_until:
+                self._somebody_waits.wait(PAUSES * (thread_time() - began_s))
         return file.end
 
     def _unpacked(self, payloads: tuple[bytes, ...]) -> list[Exposure]:

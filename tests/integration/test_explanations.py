@@ -43,7 +43,7 @@ def explained(asker: Asker, catalog: CatalogView, *rows: int, user_id: str | Non
 def past(catalog: CatalogView, *rows: int) -> History:
     nothing = np.empty(0, np.uint64)
     types = np.ones(len(rows), np.int64)
-    return History(np.array(rows, dtype=np.int64), types, nothing, nothing, catalog.release.neighbours)
+    return History(np.array(rows, dtype=np.int64), types, nothing, nothing)
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -162,6 +162,21 @@ def test_what_is_kept_of_users_keeps_no_earlier_snapshot_and_no_release_alive() 
     assert [each() for each in gone] == [None] * 4
 
 
+def test_a_release_that_comes_back_is_answered_from_though_it_was_let_go_of_meanwhile() -> None:
+    """A rollback: the histories that were kept under its id are known, and all they came from is gone."""
+    hits: list[bool] = []
+    cache = HistoryCache(1 << 20, hits.append)
+    view = view_of(release())
+    (before,) = kept_over(cache, "c1", "a2", views=[view])
+    gone = ref(view.release.neighbours)
+    del view
+    gc.collect()
+    assert gone() is None
+    (after,) = kept_over(cache, "c1", "a2", views=[view_of(release())])
+    assert hits == [False, True]
+    assert after.items == before.items
+
+
 def test_candidates_are_kept_while_nothing_they_came_from_is_different() -> None:
     view, store = view_of(release()), MemoryStore()
     hidden = updated(view, 2, [LiveItem("c2", {"hidden": True}, {}, {})])

@@ -43,12 +43,10 @@ def world(
     return view_of(release, live)
 
 
-def past(rows: Sequence[int], catalog: CatalogView) -> History:
+def past(rows: Sequence[int]) -> History:
     """The history of these rows, oldest first, with nothing seen or blocked."""
     nothing = np.empty(0, np.uint64)
-    return History(
-        np.array(rows, dtype=np.int64), np.ones(len(rows), np.int64), nothing, nothing, catalog.release.neighbours
-    )
+    return History(np.array(rows, dtype=np.int64), np.ones(len(rows), np.int64), nothing, nothing)
 
 
 def candidates(rows: Sequence[int], similarity: Sequence[float] | None = None) -> Candidates:
@@ -59,12 +57,12 @@ def candidates(rows: Sequence[int], similarity: Sequence[float] | None = None) -
 def reasons(
     catalog: CatalogView, history: Sequence[int], rows: Sequence[int], source: str = "ann"
 ) -> list[tuple[str, ...]]:
-    return reasons_of(past(history, catalog), candidates(rows), [source] * len(rows), catalog)
+    return reasons_of(past(history), candidates(rows), [source] * len(rows), catalog)
 
 
 def test_features_are_similarity_transition_and_popularity() -> None:
     catalog = world([[(1, 0.5), (2, 0.25)], [(2, 0.5)], [], [], [], []], live=[LiveItem("new", {}, {}, {})])
-    features = rank_features(past([0, 1], catalog), candidates([2, 3, 0, 6], [0.1, 0.2, 0.3, 0.4]), catalog)
+    features = rank_features(past([0, 1]), candidates([2, 3, 0, 6], [0.1, 0.2, 0.3, 0.4]), catalog)
     assert features.similarity.tolist() == np.array([0.1, 0.2, 0.3, 0.4], np.float32).tolist()
     # i1 was last and leads to i2 by .5; i0 was one step earlier (.8) and leads to it by .25
     assert features.transition.tolist() == pytest.approx([0.5 + 0.8 * 0.25, 0, 0, 0])
@@ -124,7 +122,7 @@ def test_votes_are_what_each_history_item_gives_added_up_and_name_who_gave_most(
     rng = np.random.default_rng(seed)
     following = [[(int(row), float(rng.random())) for row in rng.permutation(N)[:3]] for _ in range(N)]
     catalog = world(following, live=[LiveItem("new", {}, {}, {}), LiveItem("newer", {}, {}, {})])
-    votes = past(history, catalog).votes()
+    votes = catalog.release.neighbours.votes(past(history).rows)
     given_by: dict[int, list[tuple[float, int]]] = {}
     for back, voter in enumerate(history[::-1][: catalog.release.neighbours.history_window]):
         for row, weight in following[voter] if voter < N else []:
@@ -149,7 +147,7 @@ def sigmoid(logit: float) -> float:
 
 def test_a_learned_value_is_the_weighted_sum_of_what_the_ranker_says(tmp_path: Path) -> None:
     catalog = with_ranker(world(live=[LiveItem("new", {}, {}, {})]), tmp_path, [1, 0, 0, -3])
-    features = rank_features(past([0], catalog), candidates([2, 6], [0.5, 0.5]), catalog)
+    features = rank_features(past([0]), candidates([2, 6], [0.5, 0.5]), catalog)
     value = learned_value(features, None, catalog, RankConfig(value={"p_click": 2, "p_buy": 10}))
     assert value is not None
     # p_buy is .5 for everything
@@ -158,7 +156,7 @@ def test_a_learned_value_is_the_weighted_sum_of_what_the_ranker_says(tmp_path: P
 
 def test_a_ranker_that_wants_the_query_is_given_it(tmp_path: Path) -> None:
     catalog = with_ranker(world(), tmp_path, [0, 0, 0, 0], query_dim=N)
-    features = rank_features(past([0], catalog), candidates([2]), catalog)
+    features = rank_features(past([0]), candidates([2]), catalog)
     query = np.full(N, 0.5, np.float32)
     value = learned_value(features, query, catalog, RankConfig(value={"p_click": 1}))
     assert value is not None
@@ -167,7 +165,7 @@ def test_a_ranker_that_wants_the_query_is_given_it(tmp_path: Path) -> None:
 
 def test_without_a_ranker_there_is_no_learned_value_and_a_broken_one_raises(tmp_path: Path) -> None:
     catalog = world()
-    features = rank_features(past([0], catalog), candidates([2]), catalog)
+    features = rank_features(past([0]), candidates([2]), catalog)
     assert learned_value(features, None, world(), RankConfig()) is None
     broken = with_ranker(world(), tmp_path, [math.nan, 0, 0, 0])
     with pytest.raises(ArtifactError):

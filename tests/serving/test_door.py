@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given
+from httptools import HttpRequestParser
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -59,6 +60,12 @@ def test_a_full_lane_answers_429_with_a_problem_and_the_id_of_the_request() -> N
     assert json.loads(body)["type"] == "urn:recsys:problem:overloaded"
 
 
+def test_the_name_of_a_header_is_the_same_in_any_case() -> None:
+    whole = request(b"POST /v1/recommendations HTTP/1.1", b"X-REQUEST-ID:mine-2 ")
+    _, headers, _ = parsed(door()(whole.replace(b"Content-Length", b"CONTENT-LENGTH"), []))
+    assert headers[b"x-request-id"] == b"mine-2"
+
+
 def test_a_request_without_a_usable_id_is_given_one() -> None:
     for more in ((), (b"X-Request-Id: no spaces please",)):
         _, headers, _ = parsed(door()(request(b"POST /v1/recommendations HTTP/1.1", *more), []))
@@ -94,10 +101,72 @@ def test_each_operation_is_judged_by_its_own_lane(operation) -> None:  # type: i
         request().replace(b"Content-Length:", b"Content-Length :"),
         request().replace(b"Content-Length: ", b"Content-Length: +"),
         request().replace(b"Content-Length", b"X-Content-Length"),
+        request().replace(b"\r\nContent", b"\nContent"),
+        request().replace(b"\r\nContent", b"\rContent"),
+        request().replace(b"\r\nContent", b"\r\n Content"),
+        request().replace(b"here", b"he\x00re"),
+        request(b"POST /v1/recommendations HTTP/1.1", b"no colon"),
+        request(b"POST /v1/recommendations HTTP/1.1", b": no name"),
+        request(b"POST /v1/recommendations HTTP/1.1", b"Proxy-Connection: close"),
+        request(b"POST /v1/recommendations HTTP/1.1", b"X: y\nTransfer-Encoding: chunked"),
+        request(b"POST /v1/recommendations?a=\x7f HTTP/1.1"),
     ],
 )
 def test_what_is_not_one_whole_plain_request_is_left_to_the_parser(data: bytes) -> None:
     assert door()(data, []) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Connection: keep-alive",
+        b"connection:keep-alive",
+        b"Proxy-Connection: keep-alive ",
+        b"Accept: */*",
+        b"X-Empty:",
+    ],
+)
+def test_usual_headers_are_no_reason_to_parse(header: bytes) -> None:
+    assert door()(request(b"POST /v1/recommendations HTTP/1.1", header), []) is not None
+
+
+class Parsed:
+    """What the parser makes of bytes: messages begun and ended."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_message_complete(self) -> None:
+        self.ended += 1
+
+
+BITS = st.sampled_from(
+    [
+        *(b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\t", b":", b"\x00", b"\xe9", b"?", b"HTTP/1.1"),
+        *(b"Content-Length: 3\r\n", b"Connection: close\r\n", b"Transfer-Encoding: chunked\r\n"),
+        *(b"Upgrade: h2c\r\nConnection: upgrade\r\n", b"X-Request-Id: a\r\n", b"Expect: 100-continue\r\n"),
+    ]
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 4), st.one_of(BITS, st.binary(max_size=3))), max_size=3))
+def test_what_is_turned_away_is_to_the_parser_one_whole_request_after_which_the_connection_stays(
+    changes: list[tuple[int, int, bytes]],
+) -> None:
+    data = request(b"POST /v1/recommendations HTTP/1.1", b"Connection: keep-alive")
+    for at, n_gone, new in changes:
+        data = data[:at] + new + data[at + n_gone :]
+    if door()(data, []) is not None:
+        parsed = Parsed()
+        parser = HttpRequestParser(parsed)
+        parser.feed_data(data)
+        assert (parsed.begun, parsed.ended) == (1, 1)
+        assert parser.should_keep_alive()
+        assert not parser.should_upgrade()
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))

@@ -82,10 +82,12 @@ class BareWork:
         # As many as the service asks for: its quota, and those that the user has seen.
         self.n_asked = ANN_QUOTA + self.histories.shape[1]
         self.pasts = [
-            History(rows, types, state.seen, state.blocked, view.release.neighbours)
+            History(rows, types, state.seen, state.blocked)
             for rows, types, state in zip(self.histories, self.event_types, self.states, strict=True)
         ]
-        self.leads = [past.votes().of(rows) for past, rows in zip(self.pasts, self.found, strict=True)]
+        self.leads = [
+            view.release.neighbours.votes(past.rows).of(rows) for past, rows in zip(self.pasts, self.found, strict=True)
+        ]
 
     def parts(self) -> dict[str, Call]:
         """The bare parts of a request but the read, which needs an event loop."""

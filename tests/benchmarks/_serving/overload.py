@@ -28,6 +28,7 @@ SHED_STATUSES = (429, 503)
 CONNECTIONS_A_TIME = 2
 PAUSE_S = 1.0
 PEAK_LOOPS = 3
+LARGEST_CONDITION = 100.0
 RECOVERY_SHARE = 0.6
 
 
@@ -121,8 +122,8 @@ def _shed_figure(overloads: Sequence[Overload], null_cpu_s: float) -> Figure:
     """Of two overloads with other shares of refusals, what one answer and one refusal cost."""
     label = "overload: CPU of a shed reply / null endpoint's"
     counts = np.array([[each.load.statuses[200], each.n_shed] for each in overloads], dtype=np.float64)
-    if abs(np.linalg.det(counts)) < 1:
-        return Figure(label, None, SHED_BAR, "nothing was shed")
+    if np.linalg.cond(counts) > LARGEST_CONDITION:
+        return Figure(label, None, SHED_BAR, "the two overloads had too like shares of refusals to tell")
     answer_s, shed_s = np.linalg.solve(counts, np.array([each.cpu_s for each in overloads]))
     note = f"{1e6 * shed_s:.0f} CPU-µs, an answer {1e6 * answer_s:.0f}, null {1e6 * null_cpu_s:.0f}"
     return Figure(label, float(shed_s / null_cpu_s), SHED_BAR, note)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from recsys.events import Exposure, SpoolRange, StoredExposures, hash64
 from recsys.ports import Store
 from recsys.storage import drainer as drainer_module
 from recsys.storage import spool as spool_module
-from recsys.storage.drainer import BATCH, Drainer
+from recsys.storage.drainer import BATCH, PAUSES, Drainer
 from recsys.storage.memory_store import MemoryStore
 from recsys.storage.spool import Spool
 from recsys.storage.urls import open_store
@@ -109,42 +109,97 @@ def test_a_killed_process_loses_nothing_and_repeats_nothing(store_url: str, tmp_
     assert list(folder.iterdir()) == []
 
 
-class Pauses(Event):
-    """Ends the drainer at its second wait for a round, and keeps what it was asked to wait."""
+class OneRound(Event):
+    """Lets the drainer run one round."""
 
-    def __init__(self, interval_s: float) -> None:
-        super().__init__()
-        self.interval_s, self.between_batches, self.rounds = interval_s, list[float](), 0
+    n_waits = 0
 
     def wait(self, timeout: float | None = None) -> bool:
-        if timeout == self.interval_s:
-            self.rounds += 1
-            return self.rounds > 1
-        self.between_batches.append(timeout or 0.0)
+        self.n_waits += 1
+        return self.n_waits > 1
+
+
+class Pauses(Event):
+    """What the drainer was to wait between batches; it does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
         return False
 
 
-def test_requests_never_wait_for_more_than_one_batch(
+def watched(spool: Spool, store: Store, n_batches: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Drainer, Pauses]:
+    """A drainer before whom so much lies, and its pauses."""
+    for number in range(n_batches * BATCH):
+        spool.append(exposure(number))
+    drainer, pauses = Drainer(spool, store), Pauses()
+    monkeypatch.setattr(drainer, "_stopping", OneRound())
+    monkeypatch.setattr(drainer, "_somebody_waits", pauses)
+    return drainer, pauses
+
+
+def test_in_the_background_a_pause_follows_each_batch(
     spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the background there is a pause after each batch; none where much waits, and none for who asks for it now."""
-    n_batches = 6
+    times = iter(range(1000))
+    monkeypatch.setattr(drainer_module, "thread_time", lambda: next(times))
+    drainer, pauses = watched(spool, store, 6, monkeypatch)
+    drainer.run()
+    assert len(stored(store)) == 6 * BATCH
+    assert pauses.seconds == [PAUSES] * 6
 
-    def pauses_of_a_round() -> list[float]:
-        for number in range(n_batches * BATCH):
-            spool.append(exposure(number))
-        drainer = Drainer(spool, store, interval_s=0.125)
-        pauses = Pauses(0.125)
-        monkeypatch.setattr(drainer, "_stopping", pauses)
-        drainer.run()
-        assert len(stored(store)) % (n_batches * BATCH) == 0
-        return pauses.between_batches
 
-    pauses = pauses_of_a_round()
-    assert len(pauses) == n_batches
-    assert all(pause > 0 for pause in pauses)
-    monkeypatch.setattr(drainer_module, "HURRY_BYTES", 0)
-    assert pauses_of_a_round() == []
+def test_there_is_no_pause_where_much_waits(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    drainer, pauses = watched(spool, store, 6, monkeypatch)
+    (file,) = spool.files()
+    monkeypatch.setattr(drainer_module, "HURRY_BYTES", file.size // 2)
+    drainer.run()
+    assert len(stored(store)) == 6 * BATCH
+    assert 1 <= len(pauses.seconds) <= 4
+
+
+def test_who_asks_for_it_now_waits_for_no_pause(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    drainer, pauses = watched(spool, store, 3, monkeypatch)
+    assert drainer.drain_now().n_stored == 3 * BATCH
+    assert pauses.seconds == []
+
+
+def test_who_asks_for_it_now_ends_the_pauses_of_the_round_under_way(
+    spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer_module, "PAUSES", 1e9)
+    for number in range(4 * BATCH):
+        spool.append(exposure(number))
+    drainer = Drainer(spool, store, interval_s=0.001)
+    drainer.start()
+    while not stored(store):
+        pass
+    asked = Thread(target=drainer.drain_now, daemon=True)
+    asked.start()
+    asked.join(30)
+    assert not asked.is_alive()
+    assert len(stored(store)) == 4 * BATCH
+    drainer.stop()
+
+
+def test_what_is_new_does_not_wait_for_all_that_an_ended_process_left(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = left_by_a_process(tmp_path / "spool", 60, file_bytes=2_000)
+    assert len(files) > 2
+    own = Spool(tmp_path / "spool")
+    drainer = Drainer(own, store)
+    monkeypatch.setattr(drainer, "_stopping", OneRound())
+    drainer.run()
+    assert 0 < len(stored(store)) < 60
+    assert sum(file.exists() for file in files) == len(files) - 1
+    drainer.drain_now()
+    assert stored(store) == names(60)
+    assert not any(file.exists() for file in files)
+    own.close()
 
 
 def test_a_batch_is_stored_once_even_when_its_answer_was_lost(spool: Spool, store: Store) -> None:
