@@ -189,8 +189,8 @@ class Envelope:
 
 def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return bytes(value)
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value.strip(b" \t")):
+            return bytes(value.strip(b" \t"))
     return os.urandom(16).hex().encode()
 
 

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tests.benchmarks._serving.bare import SEARCH, TOWER, BareParts, bare_sum, part_figures
 from tests.benchmarks._serving.bench import (
     CACHE_OFF,
@@ -26,6 +28,7 @@ from tests.benchmarks._table import Figure
 
 SHARE_OF_PEAK = 0.6
 WARMING = 200
+QUEUED = 400_000
 TEXTBOOK_BAR, TUNED_BAR, PARTS_BAR, TAIL_BAR = "<= 0.066667", "<= 0.6", "<= 1.3", "<= 2"
 RIGHT_BAR = ">= 0.999"
 ROWS = {OURS: "(a) cached", CACHE_OFF: "(b) cache off"}
@@ -130,6 +133,7 @@ def latency_figures(bench: Bench) -> Iterator[Figure]:
         yield _with_a_search(peer, rounds)
     for name, row in ROWS.items():
         yield _tail_figure(f"{row}: (p99 - null's p99) / own p50 at 60 % load", name, rounds)
+        yield _ideal_queue(f"{row}: p99 / p50 of an ideal queue at that load", name, rounds)
     yield from parts_figures(rounds)
     yield from _client_figures(rounds)
 
@@ -211,6 +215,17 @@ def _tail_figure(label: str, name: str, rounds: Sequence[Round]) -> Figure:
         ratios.append((mine.quantile_ms(0.99) - null.quantile_ms(0.99)) / mine.quantile_ms(0.5))
     note = f"rounds {min(ratios):.2f} to {max(ratios):.2f}; null at the same rate, each right after the other"
     return Figure(label, statistics.median(ratios), TAIL_BAR, note)
+
+
+def _ideal_queue(label: str, name: str, rounds: Sequence[Round]) -> Figure:
+    """What waiting alone makes of it: one server that takes as long for each request as ours takes of its core, and
+    nothing else, with requests at Poisson times (Lindley's recursion)."""
+    busy = statistics.median(SHARE_OF_PEAK * each.steady[name].rate * each.steady[name].cpu_us / 1e6 for each in rounds)
+    gaps = np.random.default_rng(0).exponential(1 / busy, QUEUED)
+    # The time in the queue and in service, in units of a service time: w[n + 1] = max(w[n] + 1 - gap, 0).
+    walk = np.concatenate([[0.0], np.cumsum(1 - gaps)])
+    p50, p99 = np.quantile(walk - np.minimum.accumulate(walk) + 1, [0.5, 0.99])
+    return Figure(label, float(p99 / p50), "", f"{busy:.2f} busy, each request alike, no background work, no network")
 
 
 def _client_figures(rounds: Sequence[Round]) -> Iterator[Figure]:
