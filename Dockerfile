@@ -11,6 +11,8 @@ RUN groupadd --gid 10001 recsys \
 WORKDIR /workspace
 
 FROM base AS tools
+# Nobody who runs later may write here: compiled modules are made with the image, or each start would make them.
+ENV UV_COMPILE_BYTECODE=1
 RUN python -m venv /tools && python -m venv --without-pip /venv
 COPY requirements/setup.txt /src/requirements/
 RUN /tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r /src/requirements/setup.txt

@@ -106,8 +106,10 @@ class Server:
 
 
 def bare_environment() -> Mapping[str, str]:
-    """Ours, without what would configure a service, and one thread for each numeric library."""
+    """Ours, without what would configure a service, and one thread for each numeric library. Compiled modules are kept
+    after a first start, as they are where a service is installed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
