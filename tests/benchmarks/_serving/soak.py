@@ -28,7 +28,7 @@ PROXY_DELAY_S = 0.01
 REPLY_S = 10.0
 UNEVEN = 4
 """Some ask often, most seldom: the busiest fifth sends two thirds, the others pass through the caches."""
-RSS_BAR, DESCRIPTOR_BAR, NONE_BAR = "<= 8", "<= 0", "<= 0"
+RSS_BAR, DESCRIPTOR_BAR, NONE_BAR, REFUSED_BAR = "<= 8", "<= 0", "<= 0", "<= 0.001"
 
 
 class _Item(msgspec.Struct):
@@ -187,7 +187,8 @@ def soak_figures(bench: Bench) -> Iterator[Figure]:
     note = f"{tally.right} replies known as their own, {tally.cancelled} requests cut midway"
     yield Figure("soak: replies to somebody else", len(tally.crossed), NONE_BAR, (tally.crossed or [note])[0])
     yield Figure("soak: requests that broke or timed out", tally.broken, NONE_BAR)
-    yield Figure("soak: requests refused", tally.refused, NONE_BAR)
+    note = f"{tally.refused}: what those who left had under way still takes its place"
+    yield Figure("soak: share of requests refused", tally.refused / max(tally.sent, 1), REFUSED_BAR, note)
 
 
 def _checkpoints(first: int, last: int, parts: int) -> list[int]:
