@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from embeddings.shards import ShardRows, ShardStore
 
@@ -68,13 +66,12 @@ class SameFeatures:
         self._store = store
         self._last: tuple[int, ShardRows] | None = None
 
-    def get(self, features_hash: bytes) -> NDArray[np.float16] | None:
-        """Raises as `ShardStore.read` does."""
+    def get(self, features_hash: bytes) -> Any:
+        """None, float16 [D], or the bytes of a record. Raises as `ShardStore.read` does."""
         place = self._places.get(features_hash)
         if place is None:
             return None
         shard, row = place
         if self._last is None or self._last[0] != shard:
             self._last = (shard, self._store.read(shard))
-        vector: NDArray[np.float16] = self._last[1].vectors[row]
-        return vector
+        return self._last[1].vectors[row]

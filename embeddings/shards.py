@@ -1,4 +1,4 @@
-"""Vectors on disk: Parquet shards of one embedding space, each with its commit marker.
+"""Vectors, or records, on disk: Parquet shards of one embedding space, each with its commit marker.
 
 A store is a folder: `manifest.json` names the space, `shard-000000.parquet` holds rows, `shard-000000.json` is its
 commit marker, and so on. A shard counts from the moment when its marker and those of all shards before it are there;
@@ -8,7 +8,8 @@ Nothing in it holds a time or a path: the same vectors give the same bytes.
     columns of a shard   item_id        string, the first item that had this content
                          content_hash   string, hex sha256 of the content
                          features_hash  string, hex of what the encoder saw; equal where pixels are; null for texts
-                         vector         fixed-size list of D float16, L2-normalised
+                         vector         fixed-size list of D float16, L2-normalised if the space says so
+                         record         in its place where the space holds records: a JSON object, UTF-8
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -64,11 +65,14 @@ class ShardMarker(Config):
 
 @dataclass(frozen=True)
 class ShardRows:
-    """`R` rows of one shard: item ids, content hashes, features hashes (or None each) and vectors float16 [R, D]."""
+    """`R` rows of one shard: item ids, content hashes, features hashes (or None each) and vectors float16 [R, D].
+
+    In a space of records `vectors` is object [R] of bytes.
+    """
 
     item_ids: Sequence[str]
     content_hashes: Sequence[str]
-    vectors: NDArray[np.float16]
+    vectors: NDArray[Any]
     features_hashes: Sequence[str | None] | None = None
 
 
@@ -127,8 +131,11 @@ class ShardStore:
             SpaceMismatch: the file itself names another space.
         """
         table = self._table(shard, None)
-        flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors = flat.astype(np.float16, copy=False).reshape(-1, self.space.dim)
+        if self.space.holds_records:
+            vectors = records_array(table["record"].to_pylist())
+        else:
+            flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors = flat.astype(np.float16, copy=False).reshape(-1, self.space.dim)
         columns = (table[name].to_pylist() for name in ("item_id", "content_hash", "features_hash"))
         item_ids, content_hashes, features_hashes = columns
         return ShardRows(item_ids, content_hashes, vectors, features_hashes)
@@ -280,15 +287,26 @@ def _parsed(kind: type[C], path: Path) -> C:
         raise CorruptArtifact(f"{path} cannot be read; delete {path.parent} and embed again: {error}") from None
 
 
+def records_array(records: Sequence[bytes]) -> NDArray[np.object_]:
+    """object [R]: records where vectors would stand."""
+    array = np.empty(len(records), dtype=np.object_)
+    array[:] = records
+    return array
+
+
 def _parquet_bytes(rows: ShardRows, space: EmbeddingSpace) -> bytes:
-    flat = pa.array(np.ascontiguousarray(rows.vectors, dtype=np.float16).ravel(), type=pa.float16())
+    if space.holds_records:
+        outputs = {"record": pa.array(rows.vectors.tolist(), type=pa.binary())}
+    else:
+        flat = pa.array(np.ascontiguousarray(rows.vectors, dtype=np.float16).ravel(), type=pa.float16())
+        outputs = {"vector": pa.FixedSizeListArray.from_arrays(flat, space.dim)}
     features_hashes = rows.features_hashes or [None] * len(rows.item_ids)
     table = pa.table(
         {
             "item_id": pa.array(rows.item_ids, type=pa.string()),
             "content_hash": pa.array(rows.content_hashes, type=pa.string()),
             "features_hash": pa.array(features_hashes, type=pa.string()),
-            "vector": pa.FixedSizeListArray.from_arrays(flat, space.dim),
+            **outputs,
         }
     ).replace_schema_metadata({"space": canonical_json(space.model_dump()), "space_id": space.space_id})
     buffer = io.BytesIO()

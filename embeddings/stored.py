@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def gather(
         dtype: of the vectors; float16 takes half the memory, and no more than one shard beside it.
 
     Returns:
-        vectors `dtype` [N, D], zeros where missing, else L2-normalised again after float16; present bool [N].
+        vectors `dtype` [N, D], zeros where missing, else L2-normalised again after float16 if the space is normalised;
+        present bool [N].
 
     Raises:
         MissingArtifact: there is no store, or a shard is missing.
@@ -44,20 +46,43 @@ def gather(
             return _empty(len(content_hashes), space.dim, dtype)
         raise MissingArtifact(f"{store_dir} holds no embeddings: run `recsys embed`")
     vectors, present = _empty(len(content_hashes), space.dim, dtype)
-    wanted: dict[str, list[int]] = {}
-    for position, content_hash in enumerate(content_hashes):
-        if content_hash is not None:
-            wanted.setdefault(content_hash, []).append(position)
+    wanted = _positions(content_hashes)
     for shard in ShardStore.open(store_dir, space):
         unit = shard.vectors.astype(np.float32)
-        norms = np.linalg.norm(unit, axis=1, keepdims=True)
-        unit /= np.where(norms > 0, norms, 1.0)
+        if space.normalised:
+            norms = np.linalg.norm(unit, axis=1, keepdims=True)
+            unit /= np.where(norms > 0, norms, 1.0)
         for row, content_hash in enumerate(shard.content_hashes):
             positions = wanted.get(content_hash)
             if positions:
                 vectors[positions] = unit[row]
                 present[positions] = True
     return vectors, present
+
+
+def gather_records(
+    store_dir: Path, space: EmbeddingSpace, content_hashes: Sequence[str | None]
+) -> list[dict[str, Any] | None]:
+    """The records of `N` contents, None where missing; arguments and errors as in `gather`."""
+    records: list[dict[str, Any] | None] = [None] * len(content_hashes)
+    wanted = _positions(content_hashes)
+    if not wanted:
+        return records
+    if not (store_dir / MANIFEST).exists():
+        raise MissingArtifact(f"{store_dir} holds no records: run `recsys tag`")
+    for shard in ShardStore.open(store_dir, space):
+        for row, content_hash in enumerate(shard.content_hashes):
+            for position in wanted.get(content_hash, ()):
+                records[position] = json.loads(shard.vectors[row])
+    return records
+
+
+def _positions(content_hashes: Sequence[str | None]) -> dict[str, list[int]]:
+    wanted: dict[str, list[int]] = {}
+    for position, content_hash in enumerate(content_hashes):
+        if content_hash is not None:
+            wanted.setdefault(content_hash, []).append(position)
+    return wanted
 
 
 def write_items(store_dir: Path, content_hashes: Mapping[str, str]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,12 @@ from embeddings.ledger import SameFeatures
 from embeddings.prepare import Prepared
 from embeddings.preprocess.features import Features
 from embeddings.refused import NOT_HAD, Refused
-from embeddings.shards import NewShard, ShardRows
+from embeddings.shards import NewShard, ShardRows, records_array
 
 NOT_FINITE = "the encoder gives no finite vector for it"
 FEATURES_HASH_BYTES = 16
 
-_Vector = NDArray[np.float16]
+_Vector = NDArray[Any]  # float16 [D], or the bytes of a record
 
 
 @dataclass
@@ -70,12 +71,12 @@ def encode_shard(
         by_length = batches(texts, limits)
         order = [position for batch in by_length for position in batch]
         groups = ([texts[position] for position in batch] for batch in by_length)
-    parts = []
-    for vectors in encoder.forward_many(groups):
-        parts.append(vectors.astype(np.float16))
+    parts = [_as_stored([], encoder)]
+    for outputs in encoder.forward_many(groups):
+        parts.append(_as_stored(outputs, encoder))
         if on_batch:
-            on_batch(len(vectors))
-    found = np.concatenate(parts) if parts else np.empty((0, encoder.space.dim), np.float16)
+            on_batch(len(outputs))
+    found = np.concatenate(parts)
     if order:
         found[order] = found.copy()
     elapsed_s = time.perf_counter() - started
@@ -142,17 +143,26 @@ class _Shard:
 
     def finished(self, found: _Vector, encoder: Encoder) -> NewShard:
         vectors = [found[row.place] if row.vector is None else row.vector for row in self.rows]
-        good = [number for number, vector in enumerate(vectors) if np.isfinite(vector).all()]
+        good = [
+            number for number, vector in enumerate(vectors) if isinstance(vector, bytes) or np.isfinite(vector).all()
+        ]
         for number in set(range(len(vectors))) - set(good):
             self.refused[self.rows[number].candidate.content_hash.hex()] = ("not_finite", NOT_FINITE)
         rows = [self.rows[number] for number in good]
         shard_rows = ShardRows(
             [row.candidate.item_id for row in rows],
             [row.candidate.content_hash.hex() for row in rows],
-            np.array([vectors[number] for number in good], np.float16).reshape(len(good), encoder.space.dim),
+            _as_stored([vectors[number] for number in good], encoder),
             [row.features_hash.hex() if row.features_hash else None for row in rows],
         )
         return NewShard(shard_rows, plan_of(self.contents), encoder.compute, self.refused, self.unread)
+
+
+def _as_stored(outputs: Sequence[Any] | NDArray[Any], encoder: Encoder) -> NDArray[Any]:
+    """float16 [R, D]; object [R] of bytes in a space of records."""
+    if encoder.space.holds_records:
+        return records_array(list(outputs))
+    return np.asarray(outputs, np.float16).reshape(len(outputs), encoder.space.dim)
 
 
 def hash_features(features: Features) -> bytes:

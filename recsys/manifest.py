@@ -35,14 +35,16 @@ def fingerprint(value: Any) -> str:
 class EmbeddingSpace(Config):
     """What makes two vectors comparable. Vectors of two spaces are never compared.
 
+    A model may also give records instead of vectors (boxes, a transcript): its space has width 0.
+
     Attributes:
         encoder: its spec, as `open_clip:ViT-B-32/laion2b_s34b_b79k`.
         modality: what it encodes.
         weights_sha256: of the weights that made the vectors.
         preprocessing: canonical JSON of the preprocessing's configuration.
-        dim: width D of a vector.
+        dim: width D of a vector; 0 = it gives records, JSON objects as UTF-8.
         normalised: vectors have L2 norm 1.
-        similarity: how two vectors are compared; the larger the closer.
+        similarity: how two vectors are compared; the larger the closer. Records are not compared.
     """
 
     encoder: str
@@ -51,11 +53,15 @@ class EmbeddingSpace(Config):
     preprocessing: str
     dim: int
     normalised: bool = True
-    similarity: Literal["cosine", "inner_product"] = "cosine"
+    similarity: Literal["cosine", "inner_product", "none"] = "cosine"
 
     @property
     def space_id(self) -> str:
         return fingerprint(self.model_dump())
+
+    @property
+    def holds_records(self) -> bool:
+        return self.dim == 0
 
     def require(self, other: EmbeddingSpace) -> None:
         """Raises SpaceMismatch, naming the fields that differ."""

@@ -27,6 +27,7 @@ from recsys.releases_config import ReleasesConfig
 from recsys.serving_config import ServingConfig
 from recsys.sources_config import SourcesConfig
 from recsys.surfaces import SurfaceConfig, SurfaceExperiment, SurfaceName, Surfaces
+from recsys.tagging_config import TaggingConfig
 
 CONFIG_NAME = "recsys.toml"
 
@@ -117,6 +118,7 @@ class WorkspaceConfig(Config):
     data: DataConfig = DataConfig()
     sources: SourcesConfig = SourcesConfig()
     encoders: EncodersConfig = EncodersConfig()
+    tagging: TaggingConfig = TaggingConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
