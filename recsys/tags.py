@@ -6,6 +6,7 @@ is built (`embeddings.tagging.resolve`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -40,3 +41,19 @@ JUDGED_SCHEMA = pa.schema(
 """Which items a head could look at; one row for each item of the catalogue."""
 
 MAX_TAG_CHARACTERS = 64
+
+
+@dataclass(frozen=True)
+class ItemTags:
+    """What counts, of `N` items in the order of a catalogue.
+
+    Attributes:
+        tags: of each item, the surest first; parents are among them.
+        unsure: of each item, the tags of which nobody can tell: a safety rule takes them for yes.
+        details: `TAGS_SCHEMA`, the rows behind `tags` and `unsure` and every no of a person, by item row, then tag; one row
+            for each item and tag.
+    """
+
+    tags: tuple[tuple[str, ...], ...]
+    unsure: tuple[tuple[str, ...], ...]
+    details: pa.Table
