@@ -50,8 +50,8 @@ class ItemTags:
     Attributes:
         tags: of each item, the surest first; parents are among them.
         unsure: of each item, the tags of which nobody can tell: a safety rule takes them for yes.
-        details: `TAGS_SCHEMA`, the rows behind `tags` and `unsure` and every no of a person, by item row, then tag; one row
-            for each item and tag.
+        details: `TAGS_SCHEMA`, the rows behind `tags` and `unsure` and every no of a person, by item row, then tag; one
+            row for each item and tag.
     """
 
     tags: tuple[tuple[str, ...], ...]
