@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from jobs.progress import errors
-from recsys.errors import RecsysError, UsageError
+from jobs.cli_options import (
+    HERE,
+    Devices,
+    Engine,
+    GpusPerWorker,
+    JsonFile,
+    RayAddress,
+    ReleasesUrl,
+    Result,
+    Retry,
+    StoreUrl,
+    Workers,
+    WorkspaceDir,
+    run,
+)
+from jobs.cli_tag import tag_app
 from recsys.workspace import Workspace
 
 app = typer.Typer(
@@ -26,44 +37,9 @@ release_app = typer.Typer(no_args_is_help=True, help="Build, publish, roll back 
 events_app = typer.Typer(no_args_is_help=True, help="Move events between the service's log and files.")
 embed_app = typer.Typer(invoke_without_command=True, help="Encode pictures, words and sounds; report on them.")
 app.add_typer(embed_app, name="embed")
+app.add_typer(tag_app, name="tag")
 app.add_typer(release_app, name="release")
 app.add_typer(events_app, name="events")
-
-WorkspaceDir = Annotated[Path, typer.Option("--workspace", help="Folder with recsys.toml.", show_default="here")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
-StoreUrl = Annotated[str | None, typer.Option("--store", help="Store URL; default: [serving] store_url.")]
-ReleasesUrl = Annotated[
-    str | None,
-    typer.Option("--releases", envvar="RECSYS_RELEASES_URL", help="Where releases lie; default: [releases] url."),
-]
-HERE = Path(".")
-INTERRUPTED = 130  # as shells report a process that SIGINT ended
-
-Result = tuple[dict[str, Any], int]
-"""What a job found (JSON values), and its exit code."""
-
-
-def _run(job: Callable[[], Result], json_file: Path | None) -> None:
-    """Run a job, say what went wrong, write its result, and end with its exit code."""
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {json_file.resolve().parent}", param_hint="--json")
-    try:
-        result, exit_code = job()
-    except RecsysError as error:
-        errors.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
-        result, exit_code = {"error": str(error)}, error.exit_code
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        errors.print(
-            "[red]error:[/]", escape(f"{error.strerror or error}{where}; run the same command again"), soft_wrap=True
-        )
-        result, exit_code = {"error": str(error)}, UsageError.exit_code
-    except KeyboardInterrupt:
-        errors.print("interrupted; the same command goes on where it stopped")
-        raise typer.Exit(INTERRUPTED) from None
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    raise typer.Exit(exit_code)
 
 
 @app.command()
@@ -71,7 +47,7 @@ def init(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None:
     """Make a workspace: folders, and recsys.toml with every setting commented."""
     from jobs.init import init_workspace
 
-    _run(lambda: init_workspace(workspace), json_file)
+    run(lambda: init_workspace(workspace), json_file)
 
 
 @app.command()
@@ -87,29 +63,26 @@ def validate(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None
     """Read data/, accept or quarantine each row, and say why. Exit 1 when rows were quarantined."""
     from jobs.validate import validate_job
 
-    _run(lambda: validate_job(Workspace.open(workspace), now=datetime.now(UTC)), json_file)
+    run(lambda: validate_job(Workspace.open(workspace), now=datetime.now(UTC)), json_file)
 
 
 @embed_app.callback()
 def embed(
     context: typer.Context,
     workspace: WorkspaceDir = HERE,
-    retry: Annotated[
-        Literal["failed"] | None, typer.Option(help="Try again what earlier runs could not fetch, read or decode.")
-    ] = None,
-    engine: Annotated[
-        Literal["local", "processes", "ray"], typer.Option(help="This process, one process a device, or a Ray cluster.")
-    ] = "local",
-    devices: Annotated[str, typer.Option(help="Of `processes`: cuda:0,cuda:1; default: all GPUs.")] = "",
-    workers: Annotated[int, typer.Option(help="Of `ray`: actors; of `processes` without GPUs: processes.")] = 2,
-    gpus_per_worker: Annotated[float, typer.Option(help="Of `ray`.")] = 0.0,
-    ray_address: Annotated[str | None, typer.Option(help="Of `ray`: auto or ray://host:port; default: here.")] = None,
+    retry: Retry = None,
+    engine: Engine = "local",
+    devices: Devices = "",
+    workers: Workers = 2,
+    gpus_per_worker: GpusPerWorker = 0.0,
+    ray_address: RayAddress = None,
     json_file: JsonFile = None,
 ) -> None:
     """Encode pictures, words and sounds (only what changed). Exit 1 when some could not be had or read."""
     if context.invoked_subcommand is not None:
         return
-    from jobs.embed import EmbedChoice, embed_job, engine_of
+    from jobs.embed import embed_job
+    from jobs.embed_streams import EmbedChoice, engine_of
 
     def job() -> Result:
         chosen = engine_of(
@@ -117,7 +90,7 @@ def embed(
         )
         return embed_job(Workspace.open(workspace), EmbedChoice(chosen, retry_failed=retry == "failed"))
 
-    _run(job, json_file)
+    run(job, json_file)
 
 
 @embed_app.command("report")
@@ -131,7 +104,7 @@ def embed_report(
     """Near-duplicates, blanks, disagreement and drift, as a page and JSON. Exit 1 on drift or unusable vectors."""
     from jobs.embed_report import embed_report_job
 
-    _run(
+    run(
         lambda: embed_report_job(Workspace.open(workspace).with_releases_at(releases), html=html, sample=sample),
         json_file,
     )
@@ -146,7 +119,7 @@ def train(
     """Train the two-tower model on the validated behaviour and the embedded content."""
     from jobs.train import train_job
 
-    _run(lambda: train_job(Workspace.open(workspace), ranks=ranks), json_file)
+    run(lambda: train_job(Workspace.open(workspace), ranks=ranks), json_file)
 
 
 @app.command()
@@ -154,7 +127,7 @@ def evaluate(workspace: WorkspaceDir = HERE, json_file: JsonFile = None) -> None
     """Rank the whole catalogue for held-out interactions: the model beside popularity and item-kNN."""
     from jobs.evaluate import evaluate_job
 
-    _run(lambda: evaluate_job(Workspace.open(workspace)), json_file)
+    run(lambda: evaluate_job(Workspace.open(workspace)), json_file)
 
 
 @release_app.command("build")
@@ -167,7 +140,7 @@ def release_build(
     """Validate, embed, project, index and verify: one release. Exit 1 when it fails its gate."""
     from jobs.release import build_job
 
-    _run(
+    run(
         lambda: build_job(Workspace.open(workspace).with_releases_at(releases), now=datetime.now(UTC), publish=publish),
         json_file,
     )
@@ -183,7 +156,7 @@ def release_publish(
     """Make a release current. Refused when it fails its gate."""
     from jobs.release import publish_job
 
-    _run(lambda: publish_job(Workspace.open(workspace).with_releases_at(releases), release_id), json_file)
+    run(lambda: publish_job(Workspace.open(workspace).with_releases_at(releases), release_id), json_file)
 
 
 @release_app.command("rollback")
@@ -191,7 +164,7 @@ def release_rollback(workspace: WorkspaceDir = HERE, releases: ReleasesUrl = Non
     """Make the release before the current one current again."""
     from jobs.release import rollback_job
 
-    _run(lambda: rollback_job(Workspace.open(workspace).with_releases_at(releases)), json_file)
+    run(lambda: rollback_job(Workspace.open(workspace).with_releases_at(releases)), json_file)
 
 
 @release_app.command("list")
@@ -199,7 +172,7 @@ def release_list(workspace: WorkspaceDir = HERE, releases: ReleasesUrl = None, j
     """All releases with their figures; the current one is marked."""
     from jobs.release import list_job
 
-    _run(lambda: list_job(Workspace.open(workspace).with_releases_at(releases)), json_file)
+    run(lambda: list_job(Workspace.open(workspace).with_releases_at(releases)), json_file)
 
 
 @app.command()
@@ -209,7 +182,7 @@ def refresh(
     """The nightly run: export events, embed what changed, retrain when due, build, gate, publish."""
     from jobs.refresh import refresh_job
 
-    _run(
+    run(
         lambda: refresh_job(
             Workspace.open(workspace).with_releases_at(releases), now=datetime.now(UTC), store_url=store
         ),
@@ -222,7 +195,7 @@ def events_export(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_f
     """Write the service's new events to data/events/ as Parquet; training reads them from there."""
     from jobs.events import export_job
 
-    _run(lambda: export_job(Workspace.open(workspace), store_url=store), json_file)
+    run(lambda: export_job(Workspace.open(workspace), store_url=store), json_file)
 
 
 @events_app.command("import")
@@ -230,7 +203,7 @@ def events_import(workspace: WorkspaceDir = HERE, store: StoreUrl = None, json_f
     """Give the service's store the histories in data/, so that it knows its users from the first request."""
     from jobs.events import import_job
 
-    _run(lambda: import_job(Workspace.open(workspace), store_url=store), json_file)
+    run(lambda: import_job(Workspace.open(workspace), store_url=store), json_file)
 
 
 @app.command()
@@ -253,7 +226,7 @@ def plan(
         prices = {"price_core_hour": core_hour, "price_gib_hour": gib_hour, "price_gpu_hour": gpu_hour}
         return plan_job(items, dim, qps=qps, selectivity=filters, memory_gib=memory_gib, gpu=gpu, **prices)
 
-    _run(job, json_file)
+    run(job, json_file)
 
 
 @app.command()
@@ -267,7 +240,7 @@ def serve(
     """Start the service on the current release, as a process of its own."""
     from jobs.serve import serve_job
 
-    _run(lambda: serve_job(workspace, host=host, port=port, store_url=store, workers=workers), None)
+    run(lambda: serve_job(workspace, host=host, port=port, store_url=store, workers=workers), None)
 
 
 @app.command()
@@ -284,7 +257,7 @@ def demo(
     """The main job from end to end on real data, each step shown; ends with one JSON line."""
     from jobs.demo import demo_job
 
-    _run(lambda: demo_job(workspace, data=data, images=images, encoder=encoder, keep_serving=keep_serving), json_file)
+    run(lambda: demo_job(workspace, data=data, images=images, encoder=encoder, keep_serving=keep_serving), json_file)
 
 
 def main() -> None:

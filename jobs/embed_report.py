@@ -39,7 +39,7 @@ from embeddings.quality.report import (
 from embeddings.shards import write_atomically
 from jobs.artifacts import Content, Dataset, load_content, load_dataset
 from jobs.bootstrap import releases_of
-from jobs.embed import decode_workers, n_threads, reader_of, refused_path
+from jobs.embed_streams import decode_workers, n_threads, reader_of, refused_path
 from jobs.progress import console, progress_bar
 from recsys.manifest import EmbeddingSpace
 from recsys.workspace import Workspace

@@ -30,6 +30,10 @@ _JOBS = {
     "embeddings": "recsys embed",
     "model": "recsys train",
     "evaluation": "recsys evaluate",
+    "tags": "recsys tag",
+    "head": "recsys tag train",
+    "objects": "recsys tag --head detection",
+    "transcripts": "recsys tag --head speech",
 }
 _RESERVED = frozenset({"objects"})
 
@@ -201,5 +205,6 @@ def _plain(name: str) -> bool:
 
 
 def _make(kind: str) -> str:
-    job = _JOBS.get(kind)
+    family = kind.partition("-")[0]
+    job = _JOBS.get(kind) or _JOBS.get(family)
     return f"run `{job}`" if job else "run the job that makes it"

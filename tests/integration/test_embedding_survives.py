@@ -24,7 +24,8 @@ import pytest
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.shards import ShardStore, store_folder
 from jobs.artifacts import load_content, load_dataset
-from jobs.embed import embed_job, embeddings_folder, refused_path
+from jobs.embed import embed_job
+from jobs.embed_streams import embeddings_folder, refused_path
 from jobs.validate import validate_job
 from recsys.errors import EnvironmentProblem
 from recsys.manifest import sha256_file

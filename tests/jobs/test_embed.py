@@ -14,7 +14,8 @@ import pytest
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.item_text import profile_text
 from jobs.artifacts import load_content, load_dataset
-from jobs.embed import EmbedChoice, embed_job, engine_of, profile_texts, refused_path
+from jobs.embed import embed_job, profile_texts
+from jobs.embed_streams import EmbedChoice, engine_of, refused_path
 from jobs.validate import validate_job
 from recsys.errors import MissingArtifact
 from recsys.workspace import Workspace

@@ -1,0 +1,212 @@
+"""`recsys tag`: models say what is in the items; only what is new is looked at.
+
+    dataset → contents (the embedding job) → head → verdicts → artifacts/tags-<head>
+
+Each head leaves `tags.parquet` and `judged.parquet` (`recsys.tags`); what of them counts is decided when a release is
+built, where people's own words win (`embeddings.tagging.resolve`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
+from rich.table import Table
+
+from embeddings.tagging.heads import Threshold
+from embeddings.tagging.taxonomy import Taxonomy
+from jobs.artifacts import Dataset, load_dataset
+from jobs.embed_streams import EmbedChoice
+from jobs.progress import console
+from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
+from jobs.tag_vectors import TagContent, tag_contents
+from jobs.transcripts import write_transcripts
+from recsys.errors import MissingArtifact
+from recsys.manifest import fingerprint
+from recsys.storage.artifact_files import latest, read_artifact, write_artifact
+from recsys.workspace import Workspace
+
+TAGS, JUDGED = "tags.parquet", "judged.parquet"
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What one head said.
+
+    Attributes:
+        rows: `TAGS_SCHEMA`.
+        judged: `JUDGED_SCHEMA`.
+        covers: the tags that it can give.
+        version: what decides its verdicts, as a fingerprint.
+    """
+
+    rows: pa.Table
+    judged: pa.Table
+    covers: tuple[str, ...]
+    version: str
+
+
+def tag_job(
+    workspace: Workspace, heads: Sequence[str], choice: EmbedChoice | None = None, *, now: datetime
+) -> tuple[dict[str, Any], int]:
+    """Run these heads, or all that the configuration and the catalogue have work for; exit code 1 where some content
+    could not be read."""
+    dataset = load_dataset(workspace)
+    figures: dict[str, Any] = {}
+    for name in heads or heads_to_run(workspace, dataset):
+        console.print(f"[bold]{name}[/]")
+        tagged = TAGGERS.get(name, tag_by_vectors)(workspace, dataset, name, choice or EmbedChoice(), now)
+        keep(workspace, dataset, name, tagged)
+        figures[name] = show(tagged)
+    if not figures:
+        console.print("  nothing to tag: no head has content here (see [tagging] in recsys.toml)")
+    return figures, int(any(each["refused"] for each in figures.values()))
+
+
+def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
+    """Heads on content vectors: image, audio, text, fusion."""
+    head, encoders = head_of(workspace, name, taxonomy_of(workspace))
+    contents = tag_contents(workspace, dataset, tuple(head.spec.spaces), choice, encoders=encoders)
+    head.require({modality: each.space for modality, each in contents.items()})
+    vectors = {modality: each.vectors(workspace) for modality, each in contents.items()}
+    item_ids, present = dataset.vocabulary.item_ids, head.present(vectors)
+    rows = verdict_rows(head, item_ids, head.confidences(vectors), model=head.spec.model, version=head.version, now=now)
+    refused = set().union(*(each.refused_ids() for each in contents.values()))
+    return Tagged(rows, judged_table(item_ids, present, refused), head.spec.tags, head.version)
+
+
+def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
+    """Boxes; the objects in them are embedded by themselves, so that things like one can be found."""
+    from embeddings.tagging.detection import detection_labels, detection_spec
+    from embeddings.tagging.objects import tags_of_records
+
+    from jobs.tag_objects import embed_objects
+
+    taxonomy, config = taxonomy_of(workspace), workspace.config.tagging.detection
+    spec = detection_spec(config, taxonomy, root=workspace.root)
+    content = _records_of(workspace, dataset, "image", spec, "detection", choice)
+    records = content.records(workspace)
+    labels = detection_labels(spec)
+    taxonomy = taxonomy or Taxonomy.of_labels(labels)
+    thresholds = thresholds_of(workspace, taxonomy, "detection")
+    version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
+    model = content.space.encoder.split(" ")[0]
+    item_ids = dataset.vocabulary.item_ids
+    covers = tuple(taxonomy.labels_of("detection", labels))
+    rows = tags_of_records(
+        item_ids, records, taxonomy, thresholds, labels=labels, model=model, version=version, now=now
+    )
+    embed_objects(workspace, dataset, content, records, choice)
+    return Tagged(rows, judged_table(item_ids, content.present, content.refused_ids()), covers, version)
+
+
+def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
+    """Transcripts, which become texts of the items; and tags of languages, where the taxonomy has them."""
+    from embeddings.tagging.speech import speech_spec, tags_of_transcripts
+
+    spec = speech_spec(workspace.config.tagging.speech)
+    content = _records_of(workspace, dataset, "audio", spec, "speech", choice)
+    records = content.records(workspace)
+    item_ids = dataset.vocabulary.item_ids
+    write_transcripts(workspace, item_ids, records, {"space": content.space.space_id, "hashes": _hashes(content)})
+    taxonomy = taxonomy_of(workspace) or Taxonomy(tags={})
+    version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
+    thresholds = thresholds_of(workspace, taxonomy, "speech")
+    model = content.space.encoder.split(" ")[0]
+    rows = tags_of_transcripts(item_ids, records, taxonomy, thresholds, model=model, version=version, now=now)
+    covers = tuple(dict.fromkeys(rows["tag"].to_pylist()))
+    return Tagged(rows, judged_table(item_ids, content.present, content.refused_ids()), covers, version)
+
+
+Tagger = Callable[[Workspace, Dataset, str, EmbedChoice, datetime], Tagged]
+TAGGERS: Mapping[str, Tagger] = {"detection": tag_by_detection, "speech": tag_by_speech}
+"""All others read vectors."""
+
+
+def keep(workspace: Workspace, dataset: Dataset, name: str, tagged: Tagged) -> Path:
+    """The artifact `tags-<head>`; what it said before keeps the time when it was said first."""
+    rows = carried(tagged.rows, earlier_tags(workspace, name))
+    said = rows.drop_columns(["at"])
+    made_from = {
+        "content_of": dataset.content_key,
+        "covers": list(tagged.covers),
+        "version": tagged.version,
+        "says": fingerprint([_sums(said), _sums(tagged.judged)]),
+    }
+
+    def fill(folder: Path) -> dict[str, Any]:
+        pq.write_table(rows, folder / TAGS, compression="zstd")
+        pq.write_table(tagged.judged, folder / JUDGED, compression="zstd")
+        return {"items": len(tagged.judged), "rows": len(rows)}
+
+    return write_artifact(workspace.root, f"tags-{name}", fingerprint(made_from), made_from, fill)
+
+
+def earlier_tags(workspace: Workspace, name: str) -> pa.Table | None:
+    """What this head said last; None where it never ran."""
+    try:
+        folder, _ = read_artifact(workspace.root, f"tags-{name}", latest(workspace.root, f"tags-{name}"))
+    except MissingArtifact:
+        return None
+    return pq.read_table(folder / TAGS)
+
+
+def show(tagged: Tagged) -> dict[str, Any]:
+    """A table of the most frequent tags, and the figures of it all."""
+    yes, unsure = (_counts(tagged.rows, verdict) for verdict in ("yes", "unsure"))
+    status = Counter(tagged.judged["status"].to_pylist())
+    table = Table("tag", "items", "unsure", box=None, pad_edge=False)
+    for tag, n in yes.most_common(_SHOWN):
+        table.add_row(f"  {tag}", f"{n:,}", f"{unsure[tag]:,}")
+    if yes:
+        console.print(table)
+    looked = f"{status['judged']:,} items looked at, {status['absent']:,} without, {status['refused']:,} refused"
+    console.print(f"  {looked}; {sum(yes.values()):,} tags of {len(yes):,} kinds, {sum(unsure.values()):,} unsure")
+    return {
+        "judged": status["judged"],
+        "absent": status["absent"],
+        "refused": status["refused"],
+        "tags": sum(yes.values()),
+        "unsure": sum(unsure.values()),
+        "by_tag": dict(sorted(yes.items())),
+        "version": tagged.version,
+    }
+
+
+def _records_of(
+    workspace: Workspace, dataset: Dataset, modality: str, spec: str, name: str, choice: EmbedChoice
+) -> TagContent:
+    found = tag_contents(workspace, dataset, (modality,), choice, encoders={modality: spec}, names={modality: name})
+    return found[modality]
+
+
+def _counts(rows: pa.Table, verdict: str) -> Counter[str]:
+    counted = pc.value_counts(rows.filter(pc.equal(rows["verdict"], verdict))["tag"].combine_chunks())
+    return Counter({each["values"]: each["counts"] for each in counted.to_pylist()})
+
+
+def _hashes(content: TagContent) -> str:
+    return fingerprint(list(content.hashes))
+
+
+def _sums(table: pa.Table) -> str:
+    """Fingerprint of a table's rows."""
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    rounded = {
+        name: [round(float(np.float32(each)), 6) if isinstance(each, float) else each for each in values]
+        for name, values in columns.items()
+    }
+    return fingerprint(rounded)
+
+
+__all__ = ["EmbedChoice", "Tagged", "Threshold", "tag_job"]

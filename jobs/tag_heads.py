@@ -1,0 +1,91 @@
+"""Which head tags what: what was trained last, or what the models bring along, as `[tagging]` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from embeddings.tagging.heads import Head, Threshold
+from embeddings.tagging.taxonomy import Taxonomy, load_taxonomy
+from jobs.artifacts import Dataset
+from jobs.tag_vectors import encoder_specs
+from recsys.errors import ConfigError, MissingArtifact
+from recsys.storage.artifact_files import latest, read_artifact
+from recsys.tagging_config import HeadName
+from recsys.workspace import Workspace
+
+HEADS: tuple[str, ...] = get_args(HeadName)
+FINETUNED = "encoder"
+"""Folder of a trained head's own encoder, where its last blocks were fine-tuned."""
+
+
+def taxonomy_of(workspace: Workspace) -> Taxonomy | None:
+    """The workspace's taxonomy; None where each label of a model is a tag. Raises ConfigError."""
+    named = workspace.config.tagging.taxonomy
+    return load_taxonomy(workspace.root / named) if named else None
+
+
+def thresholds_of(workspace: Workspace, taxonomy: Taxonomy, head: str) -> dict[str, Threshold]:
+    """tag → when it counts, for heads that training says nothing about."""
+    config = workspace.config.tagging
+    found = {}
+    for tag in taxonomy.for_head(head):
+        own = taxonomy.tags[tag].threshold
+        yes = config.threshold if own is None else own
+        found[tag] = Threshold(yes=yes, unsure=yes * config.unsure_from)
+    return found
+
+
+def trained_head(workspace: Workspace, name: str) -> tuple[Head, Path] | None:
+    """What `recsys tag train --head NAME` made last, and its folder. Raises CorruptArtifact."""
+    try:
+        folder, _ = read_artifact(workspace.root, f"head-{name}", latest(workspace.root, f"head-{name}"))
+    except MissingArtifact:
+        return None
+    return Head.load(folder), folder
+
+
+def head_of(workspace: Workspace, name: str, taxonomy: Taxonomy | None) -> tuple[Head, dict[str, str]]:
+    """The head, and the encoders that it reads where they are its own.
+
+    Raises:
+        ConfigError: there is no such head here; the message says how to get one.
+    """
+    if name not in HEADS:
+        raise ConfigError(f"there is no head called {name!r}: the heads are {', '.join(HEADS)}")
+    config = workspace.config.tagging
+    wanted = {"image": config.image.head, "audio": config.audio.head}.get(name, "trained")
+    trained = trained_head(workspace, name) if wanted in ("auto", "trained") else None
+    if trained is not None:
+        head, folder = trained
+        own = {"image": f"onnx:{folder / FINETUNED}"} if (folder / FINETUNED).exists() else {}
+        return head, own
+    if wanted == "trained":
+        raise ConfigError(f"no {name} head was trained yet: run `recsys tag train --head {name} --labels labels.csv`")
+    spec = encoder_specs(workspace)[name]
+    if name == "image":
+        from embeddings.tagging.image_heads import image_head
+
+        return image_head(spec, wanted, config, taxonomy), {}
+    from embeddings.tagging.audio_heads import audio_head
+
+    return audio_head(spec, wanted, config, taxonomy), {}
+
+
+def heads_to_run(workspace: Workspace, dataset: Dataset) -> list[str]:
+    """Where `--head` names none: those that are set up, and that the catalogue has content for."""
+    config = workspace.config.tagging
+    specs = encoder_specs(workspace)
+    has = {column: dataset.items[column].null_count < len(dataset.items) for column in ("image", "audio")}
+    has["image"] |= bool(workspace.config.sources.image_files)
+    trained = {name for name in ("image", "audio", "text", "fusion") if trained_head(workspace, name) is not None}
+    hears = specs["audio"].startswith(("tflite:", "transformers:"))
+    wanted = {
+        "image": has["image"] and (specs["image"] not in ("none", "fake") or "image" in trained),
+        "detection": has["image"] and config.detection.model != "none",
+        "audio": has["audio"] and (hears or "audio" in trained),
+        "speech": has["audio"] and config.speech.model != "none",
+        "text": "text" in trained,
+        "fusion": "fusion" in trained,
+    }
+    return [name for name in HEADS if wanted[name]]
