@@ -1,6 +1,6 @@
 """`recsys demo`: the main job from end to end on real data, with the same jobs that a user runs.
 
-data → validate → embed → train → evaluate → release → serve → recommend, move, find alike, meet a new item
+data → validate → embed → tag → train → evaluate → release → serve → recommend, move, find alike, meet a new item
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jobs.covers import draw_covers, read_cover_items
 from jobs.demo_client import cache_hit_shares, peak_rss_bytes, running_service
 from jobs.demo_data import use_images, write_demo_data
 from jobs.demo_screens import new_item_ranks, show_new_item, show_recommendations, show_similar, take_requests
+from jobs.demo_tags import TAXONOMY, tag_pictures
 from jobs.embed import embed_dataset
 from jobs.evaluate import DEFAULT, Evaluated, evaluate_models
 from jobs.events import import_histories
@@ -81,6 +82,8 @@ def demo_job(
     with clock.job("embed", "recsys embed: pictures and words to vectors"):
         content = embed_dataset(workspace, dataset).content
         say_encoders(content, is_drawn=data is None and images is None)
+    with clock.job("tag", "recsys tag train, recsys tag: what is in the pictures, and how sure that is"):
+        tags = tag_pictures(workspace, dataset, now=now)
     with clock.job("train", "recsys train: the TorchRec two-tower model"):
         model = train_on(workspace, dataset, content)
     with clock.job("evaluate", "recsys evaluate: each user's last item, ranked among the whole catalogue"):
@@ -90,7 +93,7 @@ def demo_job(
         report(built)
     with clock.job("serve", "recsys serve: the API on this machine"):
         live = serve_and_show(workspace, dataset, content, model, keep_serving=keep_serving)
-    result = last_line(dataset, evaluated, built, live, clock)
+    result = {**last_line(dataset, evaluated, built, live, clock), "tags": tags}
     console.print()
     print(json.dumps(result, ensure_ascii=False))
     return result, 0
@@ -112,7 +115,7 @@ def prepare(root: Path, data: Path | None, images: Path | None, encoder: str | N
         folder = with_images(root, folder, images.resolve(), owned=data is None)
     elif data is None:
         draw(folder)
-    settings = {"data": {"dir": str(folder)}}
+    settings = {"data": {"dir": str(folder)}, "tagging": {"taxonomy": TAXONOMY}}
     if encoder is not None:
         settings["encoders"] = {"image": encoder, "text": encoder}
     write_settings(root / CONFIG_NAME, settings)

@@ -9,7 +9,7 @@ built, where people's own words win (`embeddings.tagging.resolve`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
 from rich.table import Table
 
-from embeddings.tagging.heads import Threshold
+from embeddings.tagging.heads import Head
 from embeddings.tagging.taxonomy import Taxonomy
 from jobs.artifacts import Dataset, load_dataset
 from jobs.embed_streams import EmbedChoice
-from jobs.progress import console
+from jobs.progress import console, progress_bar
 from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
-from jobs.tag_vectors import TagContent, tag_contents
+from jobs.tag_vectors import TagContent, Vectors, tag_contents
 from jobs.transcripts import write_transcripts
 from recsys.errors import MissingArtifact
 from recsys.manifest import fingerprint
@@ -36,6 +36,7 @@ from recsys.storage.artifact_files import latest, read_artifact, write_artifact
 from recsys.workspace import Workspace
 
 TAGS, JUDGED = "tags.parquet", "judged.parquet"
+CHUNK = 16_384
 _SHOWN = 12
 
 
@@ -78,11 +79,25 @@ def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: Em
     head, encoders = head_of(workspace, name, taxonomy_of(workspace))
     contents = tag_contents(workspace, dataset, tuple(head.spec.spaces), choice, encoders=encoders)
     head.require({modality: each.space for modality, each in contents.items()})
-    vectors = {modality: each.vectors(workspace) for modality, each in contents.items()}
-    item_ids, present = dataset.vocabulary.item_ids, head.present(vectors)
-    rows = verdict_rows(head, item_ids, head.confidences(vectors), model=head.spec.model, version=head.version, now=now)
+    vectors = {modality: each.vectors(workspace, np.float16) for modality, each in contents.items()}
+    item_ids = dataset.vocabulary.item_ids
+    rows = pa.concat_tables(_verdicts(head, item_ids, vectors, now)).combine_chunks()
+    present = head.present(vectors)
     refused = set().union(*(each.refused_ids() for each in contents.values()))
     return Tagged(rows, judged_table(item_ids, present, refused), head.spec.tags, head.version)
+
+
+def _verdicts(head: Head, item_ids: Sequence[str], vectors: Vectors, now: datetime) -> Iterator[pa.Table]:
+    """`TAGS_SCHEMA`, some thousand items at a time: all confidences of a large catalogue would not fit."""
+    version = head.version
+    with progress_bar(f"judge by {head.spec.name}") as bar:
+        for start in range(0, max(len(item_ids), 1), CHUNK):
+            part = slice(start, start + CHUNK)
+            here = {name: (x[part].astype(np.float32), present[part]) for name, (x, present) in vectors.items()}
+            yield verdict_rows(
+                head, item_ids[part], head.confidences(here), model=head.spec.model, version=version, now=now
+            )
+            bar(min(start + CHUNK, len(item_ids)), len(item_ids))
 
 
 def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
@@ -207,6 +222,3 @@ def _sums(table: pa.Table) -> str:
         for name, values in columns.items()
     }
     return fingerprint(rounded)
-
-
-__all__ = ["EmbedChoice", "Tagged", "Threshold", "tag_job"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +61,9 @@ class TagContent:
         """Items that have content which could not be had, decoded or encoded."""
         return {each.item_id for each in self.report.rejected}
 
-    def vectors(self, workspace: Workspace) -> tuple[Floats, Mask]:
-        """float32 [N, D], bool [N]."""
-        return gather(self.stream.store(workspace), self.space, self.hashes)
+    def vectors(self, workspace: Workspace, dtype: type[np.floating[Any]] = np.float32) -> tuple[Any, Mask]:
+        """`dtype` [N, D], bool [N]; float16 for whole catalogues."""
+        return gather(self.stream.store(workspace), self.space, self.hashes, dtype)
 
     def records(self, workspace: Workspace) -> list[dict[str, object] | None]:
         return gather_records(self.stream.store(workspace), self.space, self.hashes)

@@ -16,15 +16,15 @@ class ImageTaggingConfig(Config):
     """The `[tagging.image]` section.
 
     Attributes:
-        encoder: sees the pictures for tagging: `bundled@260` (its native size, for the classifier), or any of
-            `[encoders] image`; "" takes that one, and so the vectors that are there already.
+        encoder: sees the pictures for tagging: any of `[encoders] image`, as `bundled@260` (its native size: better at
+            1,000 classes, at twice the cost); "" takes `[encoders] image`, and so the vectors that are there already.
         head: `classifier`: the model's own classes, by the taxonomy's labels (bundled, transformers); `zero_shot`: the
             taxonomy's prompts (open_clip, CLIP, SigLIP); `trained`: what `recsys tag train --head image` made last;
             `auto` takes the first of trained, zero_shot and classifier that there is.
         templates: around a tag's name where the taxonomy gives it no prompts of its own; their mean is taken.
     """
 
-    encoder: str = "bundled@260"
+    encoder: str = ""
     head: Literal["auto", "trained", "zero_shot", "classifier"] = "auto"
     templates: tuple[str, ...] = ("a photo of {name}.", "a picture showing {name}.", "{name}, a close-up photo.")
 
