@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings.tagging.said import places_of
-from embeddings.tagging.tag_tree import Ints, TagTree, among
+from embeddings.tagging.tag_tree import Ints, TagTree, among, distinct
 
 JUDGED, ABSENT, REFUSED = "judged", "absent", "refused"
 
@@ -85,4 +85,4 @@ def _not_covered(looked: np.ndarray[tuple[int, ...], np.dtype[np.int8]], covers:
         for value in (2, 1)
     )
     above, _ = tree.with_ancestors(np.setdiff1d(blind, seeing))
-    return np.unique(above)
+    return distinct(above)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from embeddings.tagging.head_run import HeadRun, Unseen
 from embeddings.tagging.said import VERDICTS, Said
-from embeddings.tagging.tag_tree import Ints, TagTree, among
+from embeddings.tagging.tag_tree import Ints, TagTree, among, distinct
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.tags import TAGS_SCHEMA, ItemTags
 
@@ -43,7 +43,7 @@ def resolve(item_ids: Sequence[str], runs: Sequence[HeadRun], human: pa.Table | 
     said = Said.of(ids, tables, tree)
     people = _People.of(said, tree)
     unseen = Unseen.of(ids, runs, tree)
-    spoken_of = np.unique(said.key // max(tree.size, 1))
+    spoken_of = distinct(said.key // max(tree.size, 1))
     yes = _yes(said, people, tree)
     unsure = _unsure(said, people, yes, unseen.keys(spoken_of, tree), tree)
     return ItemTags(
@@ -103,8 +103,8 @@ class _People:
         yes_places, unsure_places, no_places = (places[said.verdict[places] == at] for at in range(len(VERDICTS)))
         no = said.key[no_places]
         implied, _ = tree.with_ancestors(said.key[yes_places])
-        yes = np.unique(implied[~among(implied, no)])
-        groups = np.unique(tree.group_key(yes))
+        yes = distinct(implied[~among(implied, no)])
+        groups = distinct(tree.group_key(yes))
         return _People(said.key[places], no, no_places, yes_places, unsure_places, yes, groups[groups >= 0])
 
     def leave_open(self, keys: Ints, tree: TagTree) -> Mask:
@@ -154,10 +154,9 @@ def _with_implied(told: _Told, people: _People, tree: TagTree) -> _Told:
 def _without_contradictions(keys: Ints, confidence: Floats, tree: TagTree) -> Mask:
     """bool [K]: the surest first, what neither excludes a surer one nor implies one that does."""
     kept = np.ones(len(keys), np.bool_)
-    above = np.unique(tree.with_ancestors(keys)[0])
-    groups = tree.group_key(above)
-    of_group, counts = np.unique(groups[groups >= 0], return_counts=True)
-    contested = np.unique(above[among(groups, of_group[counts > 1])] // max(tree.size, 1))
+    groups = np.sort(tree.group_key(distinct(tree.with_ancestors(keys)[0])))
+    twice = distinct(groups[1:][(groups[1:] >= 0) & (groups[1:] == groups[:-1])])
+    contested = distinct(twice // max(tree.n_groups, 1))
     rows = np.flatnonzero(among(keys // max(tree.size, 1), contested))
     taken: dict[tuple[int, int], int] = {}
     for row in rows[np.lexsort((keys[rows], -confidence[rows]))].tolist():

@@ -52,6 +52,10 @@ class TagTree:
     def size(self) -> int:
         return len(self.tags)
 
+    @property
+    def n_groups(self) -> int:
+        return int(self.group.max(initial=-1)) + 1
+
     @cached_property
     def claims(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """Of each tag: (group, member) for itself and all above it that are in one."""
@@ -79,7 +83,13 @@ class TagTree:
         """int64 [R]: one number for an item and a group; -1 where the tag has none."""
         items, tags = np.divmod(keys, max(self.size, 1))
         group = self.group[tags]
-        return np.where(group >= 0, items * (int(self.group.max(initial=-1)) + 1) + group, -1)
+        return np.where(group >= 0, items * self.n_groups + group, -1)
+
+
+def distinct(keys: Ints) -> Ints:
+    """Each key once, ascending; on millions of them several times as fast as numpy's hashing `unique`."""
+    ordered = np.sort(keys)
+    return ordered[np.flatnonzero(np.diff(ordered, prepend=-2))]
 
 
 def among(keys: Ints, ascending: Ints) -> NDArray[np.bool_]:
