@@ -51,7 +51,8 @@ class ItemTags:
         tags: of each item, the surest first; parents are among them.
         unsure: of each item, the tags of which nobody can tell: a safety rule takes them for yes.
         details: `TAGS_SCHEMA`, the rows behind `tags` and `unsure` and every no of a person, by item row, then tag; one
-            row for each item and tag.
+            row for each item and tag. What no model could look at has none; an implied parent has its child's, with
+            `{"implied_by": child}` as its evidence.
     """
 
     tags: tuple[tuple[str, ...], ...]

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from recsys.catalog import DataConfig
 from recsys.errors import InputError
 
-Kind = Literal["items", "interactions", "users", "transcripts"]
+Kind = Literal["items", "interactions", "users", "transcripts", "labels"]
 Format = Literal["parquet", "jsonl", "csv"]
 
 FORMATS: dict[str, Format] = {
@@ -28,6 +28,7 @@ STEMS: dict[Kind, tuple[str, ...]] = {
     "interactions": ("interactions", "feedback"),
     "users": ("users",),
     "transcripts": ("transcripts",),
+    "labels": ("labels",),
 }
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -96,6 +97,14 @@ def find_inputs(data_dir: Path, config: DataConfig) -> Inputs:
 def find_transcripts(data_dir: Path) -> InputFile | None:
     """Optional `transcripts.*`. Raises InputError: two files claim that name."""
     return _find(data_dir, "transcripts", None) if data_dir.is_dir() else None
+
+
+def labels_at(path: Path) -> InputFile:
+    """A file of labels, wherever it lies. Raises InputError: it is not there, or of no known format."""
+    file_format = _format_of(path)
+    if not path.is_file() or file_format is None:
+        raise InputError(f"{path} is no file of labels: give one that ends in {' '.join(FORMATS)} (.gz for text)")
+    return InputFile(path, path.name, "labels", file_format)
 
 
 def _find(data_dir: Path, kind: Kind, configured: str | None) -> InputFile | None:
