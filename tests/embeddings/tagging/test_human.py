@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from embeddings.tagging.human import Word, append_words, read_words
-from embeddings.tagging.labels import Labels, new_words, read_labels
 from embeddings.tagging.resolve import resolve
 from embeddings.tagging.taxonomy import Taxonomy
+from embeddings.tagging.word_files import WordFile, new_words, read_word_file
 from recsys.errors import InputError
 from tests.embeddings.tagging.tag_rows import NOON
 
@@ -24,9 +24,9 @@ def word(item: str = "a", tag: str = "dog", verdict: str = "yes", by: str = "ann
     return Word(item, tag, verdict, by, at)  # type: ignore[arg-type]
 
 
-def labels(path: Path, text: str, now: datetime = NOON) -> Labels:
+def labels(path: Path, text: str, now: datetime = NOON) -> WordFile:
     path.write_text(text)
-    return read_labels(path, TAGS, ITEMS, by="ann", now=now)
+    return read_word_file(path, TAGS, ITEMS, by="ann", now=now)
 
 
 def test_words_are_read_back_as_they_were_said(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_labels_are_read_and_what_cannot_be_taken_is_refused_row_by_row(tmp_path
         tmp_path / "labels.csv",
         "item_id,tag,verdict,by,at\n"
         "a,dog,Yes,bob,2025-02-01T00:00:00Z\n"
-        "b,dog,0,,\n"
+        "b,DOG,0,,\n"
         "a,cat,,,\n"
         "a,unicorn,yes,,\n"
         "gone,dog,yes,,\n"
@@ -122,7 +122,7 @@ def test_labels_come_as_json_lines_and_parquet_too(tmp_path: Path) -> None:
     of_json = labels(tmp_path / "labels.jsonl", '{"item_id": "a", "tag": "dog", "value": true}\n')
     path = tmp_path / "labels.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "tag": ["dog"], "value": [1.0], "more": [b"x"]}), path)
-    of_parquet = read_labels(path, TAGS, ITEMS, by="ann", now=NOON)
+    of_parquet = read_word_file(path, TAGS, ITEMS, by="ann", now=NOON)
     assert [len(each.words) for each in (of_json, of_parquet)] == [1, 1]
     assert of_parquet.words[0].verdict == "yes"
 
@@ -131,7 +131,7 @@ def test_a_file_without_the_columns_is_refused_as_a_whole(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="no column tag and no verdict"):
         labels(tmp_path / "labels.csv", "item_id,label\na,dog\n")
     with pytest.raises(InputError, match="is no file of labels"):
-        read_labels(tmp_path / "labels.xlsx", TAGS, ITEMS, by="ann", now=NOON)
+        read_word_file(tmp_path / "labels.xlsx", TAGS, ITEMS, by="ann", now=NOON)
 
 
 def test_importing_twice_says_nothing_new_even_after_a_change_of_mind(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of labels: JSON lines, CSV or Parquet with `item_id`, `tag`, `verdict` (or `value`), and if known `by` and `at`.
+"""Files of people's words: JSON lines, CSV or Parquet with `item_id`, `tag`, `verdict` (or `value`), and maybe `by` and `at`.
 
 They come from the labelling page, from a spreadsheet or from elsewhere. Rows without a verdict are not filled in and
 say nothing; rows that cannot be taken are refused one by one, with reasons.
@@ -6,7 +6,7 @@ say nothing; rows that cannot be taken are refused one by one, with reasons.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ OPEN = frozenset({"", "unsure", "?", "skip", "null", "none"})
 
 
 @dataclass(frozen=True)
-class Labels:
+class WordFile:
     """What a file held.
 
     Attributes:
@@ -48,11 +48,11 @@ class Labels:
     quarantine: pa.Table
 
 
-def read_labels(path: Path, tags: Container[str], item_ids: Container[str], *, by: str, now: datetime) -> Labels:
+def read_word_file(path: Path, tags: Iterable[str], item_ids: Container[str], *, by: str, now: datetime) -> WordFile:
     """Every row taken, or refused with its reason.
 
     Args:
-        tags: that there are.
+        tags: that there are; they are compared without case.
         item_ids: of the catalogue.
         by: who said what does not say so itself.
         now: when.
@@ -63,11 +63,12 @@ def read_labels(path: Path, tags: Container[str], item_ids: Container[str], *, b
     file = labels_at(path)
     source = _fingerprint(path)
     words, not_filled_in, quarantine = [], 0, Quarantine()
+    ids = {tag.casefold(): tag for tag in tags}
     for batch in _batches(file):
         refused = list(batch.rejected)
         for at, row in enumerate(batch.rows()):
             try:
-                word = _word(row, tags, item_ids, by, now, source)
+                word = _word(row, ids, item_ids, by, now, source)
             except RowRefused as error:
                 line = int(batch.lines[at])
                 refused.append(Rejection(line, error.column, error.reason, str(error), batch.raw(at)))
@@ -75,7 +76,7 @@ def read_labels(path: Path, tags: Container[str], item_ids: Container[str], *, b
                 not_filled_in += word is None
                 words += [word] if word else []
         quarantine.add(file.name, refused)
-    return Labels(tuple(words), not_filled_in, quarantine.table())
+    return WordFile(tuple(words), not_filled_in, quarantine.table())
 
 
 def new_words(labels: Sequence[Word], known: Words) -> list[Word]:
@@ -101,7 +102,7 @@ def new_words(labels: Sequence[Word], known: Words) -> list[Word]:
 
 
 def _word(
-    row: Mapping[str, Any], tags: Container[str], item_ids: Container[str], by: str, now: datetime, source: str
+    row: Mapping[str, Any], ids: Mapping[str, str], item_ids: Container[str], by: str, now: datetime, source: str
 ) -> Word | None:
     verdict = _verdict(row.get("verdict") if row.get("verdict") not in (None, "") else row.get("value"))
     if verdict is None:
@@ -110,14 +111,14 @@ def _word(
     if item_id not in item_ids:
         raise RowRefused("unknown_item", "item_id", "no item of the catalogue has this item_id", value=item_id)
     tag = parse_id(row.get("tag"), "tag")
-    if tag not in tags:
+    if tag.casefold() not in ids:
         raise RowRefused("unknown_tag", "tag", f"there is no tag {tag!r}: add it to the taxonomy first", value=tag)
     who = parse_id(row["by"], "by") if row.get("by") not in (None, "") else by
     at_ms = parse_time_ms(row.get("at"), "at")
     at = now if at_ms is None else EPOCH + timedelta(milliseconds=at_ms)
     if at > now + AHEAD:
         raise RowRefused("future_time", "at", f"{at.isoformat()} is still to come: it would outdo all later words")
-    return Word(item_id, tag, verdict, who, at.astimezone(UTC), source)
+    return Word(item_id, ids[tag.casefold()], verdict, who, at.astimezone(UTC), source)
 
 
 def _verdict(value: Any) -> Literal["yes", "no"] | None:
