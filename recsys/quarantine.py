@@ -25,6 +25,7 @@ Reason = Literal[
     "too_long",
     "duplicate",
     "unknown_item",
+    "unknown_tag",
     "unknown_field",
     "bad_time",
     "naive_time",
