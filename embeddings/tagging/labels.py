@@ -1,8 +1,9 @@
-"""What people say is in items, to learn from: a file with `item_id`, `tag` (or `label`) and perhaps `value`, a row a pair.
+"""What people say is in items, to learn from: a file with `item_id`, `tag` (or `label`) and perhaps `value`.
 
-Without `value` an item that is listed is fully labelled: its tags are yes, every other one is no, and a row with an
-empty tag says that it has none of them. With `value` only the pairs named are known. Of two rows of one pair the last
-counts. Rows that cannot be taken go to the quarantine with line and reason; the others are used.
+One row says one thing of one item. Without `value` an item that is listed is fully labelled: its tags are yes, every
+other one is no, and a row with an empty tag says that it has none of them. With `value` only the pairs named are known.
+Of two rows of one pair the last counts. Rows that cannot be taken go to the quarantine with line and reason; the others
+are used.
 
 Letters: N items, C tags.
 """
@@ -125,7 +126,9 @@ def _value(value: Any) -> bool | None:
     word = str(value).strip().casefold()
     if word in _YES or word in _NO:
         return word in _YES
-    raise RowRefused("wrong_type", "value", f"value must be 1, 0, true, false, yes or no, not {word[:40]!r}", value=value)
+    raise RowRefused(
+        "wrong_type", "value", f"value must be 1, 0, true, false, yes or no, not {word[:40]!r}", value=value
+    )
 
 
 def _said(
@@ -218,7 +221,9 @@ def _input_file(path: Path) -> InputFile:
     name = path.name.removesuffix(".gz")
     file_format = FORMATS.get(Path(name).suffix.casefold())
     if file_format is None or not path.is_file():
-        raise InputError(f"{path} is not there, or none of {' '.join(FORMATS)}: labels are item_id, tag and value in one")
+        raise InputError(
+            f"{path} is not there, or none of {' '.join(FORMATS)}: labels are item_id, tag and value in one"
+        )
     return InputFile(path, path.name, "items", file_format)
 
 

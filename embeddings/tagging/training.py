@@ -63,6 +63,16 @@ class TrainingSet:
         weight = None if self.weight is None else self.weight[rows]
         return TrainingSet(vectors, self.y[rows], self.known[rows], self.exclusive, weight)
 
+    def with_more(self, more: TrainingSet) -> TrainingSet:
+        """These items, then those of `more`."""
+        vectors = {
+            name: tuple(np.concatenate(pair) for pair in zip(both, more.vectors[name], strict=True))
+            for name, both in self.vectors.items()
+        }
+        weights = [np.ones(len(each), np.float32) if each.weight is None else each.weight for each in (self, more)]
+        y, known = np.concatenate([self.y, more.y]), np.concatenate([self.known, more.known])
+        return TrainingSet(vectors, y, known, self.exclusive, np.concatenate(weights))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -171,7 +181,7 @@ class _Run:
     def _batches(self, n: int) -> Iterator[Tensor]:
         size = min(max(n // STEPS_AN_EPOCH, SMALLEST_BATCH), LARGEST_BATCH)
         order = torch.from_numpy(self.rng.permutation(n))
-        yield from order.split(size)
+        yield from torch.split(order, size)
 
     def _with_dropout(self, inputs: Inputs) -> Inputs:
         if len(inputs) == 1:
