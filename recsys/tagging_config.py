@@ -88,10 +88,12 @@ class TagTrainingConfig(Config):
         hidden: width of a layer between vectors and tags; 0 = none: logistic regression.
         folds: of the k-fold report.
         max_epochs, patience: training stops when validation has not improved for `patience` epochs.
-        learning_rate, weight_decay: of AdamW.
+        learning_rate, weight_decay: of AdamW. Without a hidden layer there is an L2 penalty beside it that falls from
+            epoch to epoch, so that the best epoch is the best penalty.
         class_weights: whether rare tags count as much as frequent ones.
-        calibration: `auto` takes isotonic where there are labels enough, else a temperature.
+        calibration: `auto` takes whichever of isotonic and a temperature is better on labels it was not fitted on.
         target_precision: a tag's threshold is the lowest confidence that reaches it on held-out labels.
+        sureness: how sure that must be, given how few they are: .5 takes the measured precision as it is.
         abstain_precision: a no below the threshold must be right so often, else the verdict is `unsure`.
         pseudo_confidence: unlabelled items above it are learned from, too, if held-out labels say that it helps; 0 =
             never.
@@ -110,6 +112,7 @@ class TagTrainingConfig(Config):
     class_weights: bool = True
     calibration: Literal["auto", "temperature", "isotonic", "none"] = "auto"
     target_precision: Share = 0.9
+    sureness: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
     abstain_precision: Share = 0.98
     pseudo_confidence: Share = 0.0
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8

@@ -1,0 +1,237 @@
+"""Fits a head on frozen vectors: AdamW, early stopping, then once more on everything for as long as was best.
+
+Letters: N items, C tags, L = C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embeddings.tagging.heads import Vectors
+from embeddings.tagging.network import HeadNetwork, Inputs, Scaling
+from recsys.errors import InputError
+from recsys.tagging_config import TagTrainingConfig
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+VALIDATION_SHARE = 0.15
+FEWEST_FOR_VALIDATION = 20
+STEPS_AN_EPOCH = 16
+SMALLEST_BATCH, LARGEST_BATCH = 16, 1024
+LARGEST_CLASS_WEIGHT = 30.0
+MODALITY_DROPOUT = 0.1
+"""How often a modality that is there is left out of a training row, so that a head of several learns to do without."""
+
+STRONGEST_PENALTY = 30.0
+PENALTY_FACTOR = 0.95
+
+OnEpoch = Callable[[int, int], None]
+"""Called with (epochs done, the most there will be)."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a head is fitted on.
+
+    Attributes:
+        vectors: modality → float32 [N, D_m], bool [N]; each item has at least one.
+        y: float32 [N, C], 1 = yes.
+        known: bool [N, C]; what is False there, nobody said.
+        exclusive: each item has one of the tags: cross-entropy instead of a yes or no for each tag.
+        weight: float32 [N], how much an item counts; None = all the same.
+    """
+
+    vectors: Vectors
+    y: Floats
+    known: Mask
+    exclusive: bool
+    weight: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: Rows) -> TrainingSet:
+        vectors = {name: (x[rows], present[rows]) for name, (x, present) in self.vectors.items()}
+        weight = None if self.weight is None else self.weight[rows]
+        return TrainingSet(vectors, self.y[rows], self.known[rows], self.exclusive, weight)
+
+    def with_more(self, more: TrainingSet) -> TrainingSet:
+        """These items, then those of `more`."""
+        vectors = {
+            name: tuple(np.concatenate(pair) for pair in zip(both, more.vectors[name], strict=True))
+            for name, both in self.vectors.items()
+        }
+        weights = [np.ones(len(each), np.float32) if each.weight is None else each.weight for each in (self, more)]
+        y, known = np.concatenate([self.y, more.y]), np.concatenate([self.known, more.known])
+        return TrainingSet(vectors, y, known, self.exclusive, np.concatenate(weights))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Weights for `heads.Head`, and after how many epochs."""
+
+    weights: dict[str, Floats]
+    epochs: int
+
+
+def fit(data: TrainingSet, config: TagTrainingConfig, *, seed: int, on_epoch: OnEpoch | None = None) -> Fitted:
+    """The weights that `Head` evaluates; the same data, settings and seed give the same ones.
+
+    A part of the data says after how many epochs the loss is lowest; with that number all of it is fitted. With few
+    items (`FEWEST_FOR_VALIDATION`) all epochs are run.
+
+    Raises:
+        InputError: no item, or nothing known of them.
+    """
+    if not len(data) or not data.known.any():
+        raise InputError("there is nothing to learn from: no labelled item has a vector that this head reads")
+    rng = np.random.default_rng(seed)
+    epochs = config.max_epochs
+    if len(data) >= FEWEST_FOR_VALIDATION:
+        validation = validation_rows(data, rng)
+        training = np.setdiff1d(np.arange(len(data)), validation)
+        epochs = _best_epoch(data.take(training), data.take(validation), config, seed=seed, on_epoch=on_epoch)
+    run = _Run(data, config, seed=seed)
+    for _ in range(epochs):
+        run.epoch()
+    return Fitted(run.network.folded(), epochs)
+
+
+def validation_rows(data: TrainingSet, rng: np.random.Generator) -> Rows:
+    """int64, sorted: a share of the items, drawn so that a tag with few of them is in both parts where it can be."""
+    share = VALIDATION_SHARE
+    rarest = np.where(data.known & (data.y > 0), (data.y * data.known).sum(axis=0), np.inf).argmin(axis=1)
+    order = rng.permutation(len(data))
+    by_tag = order[np.argsort(rarest[order], kind="stable")]
+    places = np.arange(len(by_tag))
+    chosen = np.floor((places + 1) * share) > np.floor(places * share)
+    return np.sort(by_tag[chosen])
+
+
+def class_weights(data: TrainingSet, *, wanted: bool) -> Floats:
+    """float32 [C]. Exclusive tags: N / (C n_c); else how much a yes counts beside a no: the no's over the yes's."""
+    yes = (data.y * data.known).sum(axis=0)
+    if not wanted:
+        return np.ones(len(yes), np.float32)
+    of = yes.sum() / max(len(yes), 1) if data.exclusive else ((1 - data.y) * data.known).sum(axis=0)
+    weights: Floats = np.clip(of / np.maximum(yes, 1), 1 / LARGEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT)
+    return weights.astype(np.float32)
+
+
+def loss_of(logits: Tensor, y: Tensor, known: Tensor, weight: Tensor, class_weight: Tensor, exclusive: bool) -> Tensor:
+    """The mean over what is known, float32 [].
+
+    Exclusive: -log of what the softmax gives to the tags that it may still be: the one said to be right, or all that
+    were not said to be wrong. Else: binary cross-entropy of the known pairs.
+    """
+    if exclusive:
+        possible = torch.where((known & (y > 0)).any(dim=1, keepdim=True), known & (y > 0), ~known | (y > 0))
+        lost = -torch.logsumexp(torch.log_softmax(logits, dim=1).masked_fill(~possible, -torch.inf), dim=1)
+        said = torch.where(possible.sum(dim=1) == 1, (possible * class_weight).sum(dim=1), 1.0) * weight
+        return (lost * said).sum() / said.sum().clamp_min(1e-9)
+    lost = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, pos_weight=class_weight, reduction="none")
+    counted = known * weight[:, None]
+    return (lost * counted).sum() / counted.sum().clamp_min(1e-9)
+
+
+class _Run:
+    """One network in training, epoch by epoch."""
+
+    def __init__(self, data: TrainingSet, config: TagTrainingConfig, *, seed: int) -> None:
+        scalings = {name: Scaling.of(*pair) for name, pair in data.vectors.items()}
+        n_labels = data.y.shape[1]
+        self.network = HeadNetwork(scalings, n_labels, fusion=config.fusion, hidden=config.hidden, seed=seed)
+        self.exclusive = data.exclusive
+        self.class_weight = torch.from_numpy(class_weights(data, wanted=config.class_weights))
+        self._begin_at_the_shares(data)
+        self.inputs, self.targets = self.network.inputs(data.vectors), _targets(data)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.rng = np.random.default_rng([seed, 1])
+        n_losses = len(data) if data.exclusive else data.known.sum()
+        self.penalty = 0.0 if config.hidden else STRONGEST_PENALTY / max(float(n_losses), 1.0)
+
+    def epoch(self) -> None:
+        """One pass, in an order of its own."""
+        for rows in self._batches(len(self.targets[0])):
+            inputs = {name: (x[rows], present[rows]) for name, (x, present) in self.inputs.items()}
+            logits = self.network(self._with_dropout(inputs))
+            y, known, weight = (each[rows] for each in self.targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(logits, y, known, weight, self.class_weight, self.exclusive)
+            if self.penalty:
+                loss = loss + self.penalty / 2 * self.network.squared_weights()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        self.penalty *= PENALTY_FACTOR
+
+    def loss(self, inputs: Inputs, targets: tuple[Tensor, Tensor, Tensor]) -> float:
+        with torch.no_grad():
+            return float(loss_of(self.network(inputs), *targets, self.class_weight, self.exclusive))
+
+    def _batches(self, n: int) -> Iterator[Tensor]:
+        size = min(max(n // STEPS_AN_EPOCH, SMALLEST_BATCH), LARGEST_BATCH)
+        order = torch.from_numpy(self.rng.permutation(n))
+        yield from torch.split(order, size)
+
+    def _with_dropout(self, inputs: Inputs) -> Inputs:
+        if len(inputs) == 1:
+            return inputs
+        present = np.stack([there.numpy() for _, there in inputs.values()], axis=1)
+        kept = present & (self.rng.random(present.shape) >= MODALITY_DROPOUT)
+        kept = np.where(kept.any(axis=1, keepdims=True), kept, present)
+        masks = (torch.from_numpy(np.ascontiguousarray(column)) for column in kept.T)
+        return {name: (x * there[:, None], there) for (name, (x, _)), there in zip(inputs.items(), masks, strict=True)}
+
+    def _begin_at_the_shares(self, data: TrainingSet) -> None:
+        """So that the first steps are not spent on learning which tags are frequent."""
+        bias = self.network.label_bias
+        if bias is None:
+            return
+        weight = self.class_weight.numpy()
+        yes = (data.y * data.known).sum(axis=0) * weight + 0.5
+        no = ((1 - data.y) * data.known).sum(axis=0) + 0.5
+        start = np.log(yes / yes.sum()) if data.exclusive else np.log(yes / no)
+        with torch.no_grad():
+            bias.copy_(torch.from_numpy(start.astype(np.float32)))
+
+
+def _best_epoch(
+    training: TrainingSet,
+    validation: TrainingSet,
+    config: TagTrainingConfig,
+    *,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> int:
+    run = _Run(training, config, seed=seed)
+    inputs, targets = run.network.inputs(validation.vectors), _targets(validation)
+    best, best_epoch = float("inf"), 1
+    for epoch in range(1, config.max_epochs + 1):
+        run.epoch()
+        lost = run.loss(inputs, targets)
+        if lost < best:
+            best, best_epoch = lost, epoch
+        if on_epoch is not None:
+            on_epoch(epoch, config.max_epochs)
+        if epoch - best_epoch >= config.patience:
+            break
+    return best_epoch
+
+
+def _targets(data: TrainingSet) -> tuple[Tensor, Tensor, Tensor]:
+    weight = np.ones(len(data), np.float32) if data.weight is None else data.weight
+    return (
+        torch.from_numpy(data.y.astype(np.float32)),
+        torch.from_numpy(data.known.copy()),
+        torch.from_numpy(weight.astype(np.float32)),
+    )
