@@ -38,6 +38,9 @@ def save_ast(folder: Path, labels: tuple[str, ...] = (), **settings: Any) -> Any
         settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
     config = ASTConfig(**sizes, **strides, max_length=64, num_mel_bins=32, **settings)
     model = seeded(ASTForAudioClassification(config) if labels else ASTModel(config))
+    if labels:
+        for parameter in model.classifier.parameters():
+            torch.nn.init.normal_(parameter)
     model.save_pretrained(folder)
     ASTFeatureExtractor(max_length=64, num_mel_bins=32).save_pretrained(folder)
     return model
