@@ -51,9 +51,12 @@ class WaveformFramesPreprocessor:
         self._limits = limits or SoundLimits()
 
     def __call__(self, content: Content) -> Features:
-        """Raises Refused, and EnvironmentProblem where soundfile is not installed."""
+        """In [-1, 1]: what is louder, as files of floats can be, is cut off, as a loudspeaker would.
+
+        Raises Refused, and EnvironmentProblem where soundfile is not installed.
+        """
         waveforms = read_sound(sound_bytes(content), self._listening, self._limits)
-        return np.concatenate([frames_of(waveform, self.config) for waveform in waveforms])
+        return np.clip(np.concatenate([frames_of(waveform, self.config) for waveform in waveforms]), -1.0, 1.0)
 
     def collate(self, features: Sequence[Features]) -> Batch:
         """`frames` float32 [sum of F, S], one content after the other, and `n_frames` int64 [B]: the F of each."""
