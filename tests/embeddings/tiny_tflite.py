@@ -19,20 +19,20 @@ class TinyTflite:
     """The parts of the file, to be changed before `saved`.
 
     Attributes:
-        body: float32 [D, S]; the vector is relu(body @ frame).
+        body: float32 [D, samples of a frame]; the vector is relu(body @ frame).
         weights, bias: int8 [L, D] with a scale for each label, and float32 [L].
         fused: activation inside the last layer.
         ends: operators behind it.
         texts: files in the archive.
     """
 
-    def __init__(self, labels: Sequence[str] = ("Dog", "Bark", "Rain")) -> None:
+    def __init__(self, labels: Sequence[str] = ("Dog", "Bark", "Rain"), *, frame_samples: int = S) -> None:
         rng = np.random.default_rng(0)
-        self.body = rng.standard_normal((D, S)).astype(np.float32)
+        self.body = rng.standard_normal((D, frame_samples)).astype(np.float32)
         self.weights = rng.integers(-127, 127, (len(labels), D)).astype(np.int8)
         self.scales = np.linspace(0.01, 0.03, len(labels)).astype(np.float32)
         self.bias = rng.standard_normal(len(labels)).astype(np.float32)
-        self.input_shape = [S]
+        self.input_shape = [frame_samples]
         self.fused = schema.ActivationFunctionType.NONE
         self.ends: list[int] = [schema.BuiltinOperator.LOGISTIC]
         self.texts = {"labels.txt": "\n".join(labels) + "\n"}
@@ -54,7 +54,7 @@ class TinyTflite:
         frame = self._tensor(self.input_shape)
         vector = self._tensor([1, D])
         relu = schema.ActivationFunctionType.RELU
-        self._layer([frame, self._tensor([D, S], self.body), -1], vector, relu)
+        self._layer([frame, self._tensor(self.body.shape, self.body), -1], vector, relu)
         last = self._tensor([1, n_labels])
         weights = self._tensor([n_labels, D], self.weights)
         self._scale(weights)
