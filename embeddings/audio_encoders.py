@@ -1,4 +1,7 @@
-"""Encoders of sound by name: `logmel`, which needs no weights, `transformers:<name or folder>` (AST, CLAP), `fake`."""
+"""Encoders of sound by name: `logmel`, which needs no weights, `transformers:<name or folder>` (AST, CLAP), `fake`.
+
+`tflite:<file>` (YAMNet and its like) hears for tagging alone: it has no ONNX form for a release to carry.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,14 @@ def load_audio(spec: str, *, device: str = "cpu", bf16: bool = False) -> BaseEnc
         from embeddings.audio_transformers import load_audio_transformer
 
         return load_audio_transformer(spec, device=device, bf16=bf16)[0]
-    raise ConfigError(f"unknown encoder of sound {spec!r}: write {NAME}, fake, none or transformers:<name or folder>")
+    if spec.startswith("tflite:"):
+        from embeddings.tflite_encoder import load_tflite
+
+        return load_tflite(spec)
+    raise ConfigError(
+        f"unknown encoder of sound {spec!r}: write {NAME}, fake, none, transformers:<name or folder> or, for tagging, "
+        "tflite:<file>"
+    )
 
 
 class LogMelEncoder(BaseEncoder):

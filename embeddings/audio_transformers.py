@@ -84,7 +84,11 @@ def load_ast(name: str, *, device: str = "cpu", bf16: bool = False) -> TorchEnco
 
 def load_clap(name: str, *, device: str = "cpu", bf16: bool = False) -> tuple[TorchEncoder, TorchEncoder]:
     """CLAP's two towers: sound and text in one space."""
-    model: Any = ClapModel.from_pretrained(name, dtype=torch.float32)
+    return clap_towers(name, ClapModel.from_pretrained(name, dtype=torch.float32), device=device, bf16=bf16)
+
+
+def clap_towers(name: str, model: Any, *, device: str = "cpu", bf16: bool = False) -> tuple[TorchEncoder, TorchEncoder]:
+    """The same of a ClapModel that is loaded already; `name` tells where its tokenizer and its extractor lie."""
     config = model.config
     audio_facts, text_facts = _facts(config.audio_config, _CLAP_FACTS), _facts(config.text_config, _CLAP_TEXT_FACTS)
     weights = weights_sha256(model, {"audio": audio_facts, "text": text_facts})

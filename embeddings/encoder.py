@@ -64,13 +64,13 @@ class Encoder(Protocol):
         """One batch on the device: float32 [B, D], not normalised."""
 
     def postprocess(self, outputs: Vectors) -> Vectors:
-        """float32 [B, D] with L2 norm 1."""
+        """float32 [B, D], with L2 norm 1 where the space says so."""
 
     def encode(self, contents: Sequence[Content]) -> Vectors:
         """The three phases: float32 [B, D] in the order given. Raises InputError."""
 
     def forward_many(self, batches: Iterable[list[Features]]) -> Iterator[Vectors]:
-        """The last two phases, batch by batch: float32 [B, D] each, with L2 norm 1, in the order given.
+        """The last two phases, batch by batch, in the order given: float32 [B, D] each, as `postprocess` gives them.
 
         Lazy: it takes only a few batches more than it has handed back, those that are being computed.
         """
@@ -113,6 +113,8 @@ class BaseEncoder(ABC):
     def onnx_form(self) -> OnnxForm: ...
 
     def postprocess(self, outputs: Vectors) -> Vectors:
+        if not self.space.normalised:
+            return outputs
         norms = np.linalg.norm(outputs, axis=1, keepdims=True)
         normalised: Vectors = (outputs / np.maximum(norms, 1e-12)).astype(np.float32)
         return normalised

@@ -166,7 +166,11 @@ def _load_audio(spec: str, how: _How) -> BaseEncoder | None:
 
 def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEncoder | None]) -> Encoder | None:
     """The form that computes: torch in float32 on a CPU makes way for ONNX Runtime."""
-    if encoder is None or not encoder.compute.startswith("torch-"):
+    if encoder is None:
+        return None
+    if encoder.compute.startswith("litert-"):
+        encoder.parallel = how.threads
+    if not encoder.compute.startswith("torch-"):
         return encoder
     from embeddings.torch_encoder import COMPUTE_PLAIN, TorchEncoder
 
@@ -182,7 +186,7 @@ def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEn
 
 def _device(device: Device, *specs: str) -> str:
     """The device to run on; asks torch only where a spec needs torch."""
-    if all(spec in ("fake", "none", "logmel") for spec in specs):
+    if all(spec in ("fake", "none", "logmel") or spec.startswith("tflite:") for spec in specs):
         return "cpu"
     if find_spec("torch") is None:
         raise EnvironmentProblem("encoding needs torch: install requirements/cpu.txt or requirements/gpu.txt")

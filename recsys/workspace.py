@@ -62,6 +62,16 @@ class EncodersConfig(Config):
     decode_workers: int = 0
     shard_size: int = 1024
 
+    @field_validator("audio")
+    @classmethod
+    def _can_be_released(cls, audio: str) -> str:
+        if audio.startswith("tflite:"):
+            raise ValueError(
+                f"{audio!r} hears for tagging only, because a release carries encoders as ONNX: name it in "
+                "[tagging.audio] encoder"
+            )
+        return audio
+
     @field_validator("text_template")
     @classmethod
     def _has_known_fields(cls, template: str) -> str:

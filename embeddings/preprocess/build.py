@@ -12,10 +12,16 @@ from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
+from embeddings.preprocess.waveform_frames import WaveformFramesConfig, WaveformFramesPreprocessor
 from recsys.errors import CorruptArtifact, MissingArtifact
 
 AnyConfig = Annotated[
-    ImagePreprocessConfig | TextPreprocessConfig | FakePreprocessConfig | AudioPreprocessConfig | AudioSummaryConfig,
+    ImagePreprocessConfig
+    | TextPreprocessConfig
+    | FakePreprocessConfig
+    | AudioPreprocessConfig
+    | AudioSummaryConfig
+    | WaveformFramesConfig,
     Field(discriminator="kind"),
 ]
 
@@ -40,6 +46,8 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         return AudioPreprocessor(config)
     if isinstance(config, AudioSummaryConfig):
         return AudioSummaryPreprocessor(config)
+    if isinstance(config, WaveformFramesConfig):
+        return WaveformFramesPreprocessor(config)
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)

@@ -5,7 +5,8 @@ Choices, all of them part of what an encoder hears:
 - Channels are averaged. Other sample rates are brought to the encoder's (`embeddings.preprocess.resample`).
 - Of a long file only some windows are decoded, so that an hour costs little more than a minute; `window_starts` says
   which. What lies between them is not heard.
-- A file that ends before its own header says is refused, like half a picture. Ogg does not say where it should end.
+- A file that ends before it says itself is refused, like half a picture. An Ogg stream does not say where it ends, its
+  pages do.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.preprocess.resample import margin, resample
+from embeddings.preprocess.sound_container import require_whole
 from embeddings.refused import Refused
 from recsys.errors import EnvironmentProblem
 
@@ -77,6 +79,7 @@ def read_sound(content: bytes, listening: Listening, limits: SoundLimits = Sound
     if len(content) > limits.max_bytes:
         raise Refused("too_large", f"the sound file has {len(content)} bytes, more than the {limits.max_bytes} allowed")
     _require_known(content)
+    require_whole(content)
     try:
         waveforms = list(_windows(content, listening, limits))
     except MemoryError:
@@ -108,11 +111,6 @@ def _require_known(content: bytes) -> None:
     is_mp3 = head[:3] == b"ID3" or (head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE6 == 0xE2)  # sync, layer III
     if not (is_wav or is_mp3 or head[:4] in (b"fLaC", b"OggS")):
         raise Refused("unknown_format", f"not a sound file that can be told by its first bytes; {_TAKES}")
-    if head[:4] == b"RIFF":
-        # Writers that cannot go back leave 0 or the largest number.
-        promised = int.from_bytes(head[4:8], "little")
-        if promised not in (0, 0xFFFFFFFF) and promised + 8 > len(content) + 1:
-            raise Refused("damaged", f"the sound file has {len(content)} bytes and says {promised + 8}: it broke off")
 
 
 def _windows(content: bytes, listening: Listening, limits: SoundLimits) -> Iterator[Waveform]:

@@ -3,6 +3,7 @@
 Zero-shot heads, the classifiers that models bring along, trained heads and fusion of several modalities differ in
 where their weights come from, and not in what they are:
 
+    x_m: the vectors as they are, or each brought to mean 0 and variance 1 ("standardised")
     h = sum over m of g_m * (x_m P_m + b_m)         x_m float32 [N, D_m], P_m [D_m, H], b_m [H]
         "concat": g_m = 1 where x_m is there, else the row absent_m [H] stands for the term
         "gated":  g = softmax over the m that are there of (x_m . gate_m + gate_bias_m)
@@ -62,6 +63,8 @@ class HeadSpec(Config):
         labels: `L`, what its logits are about; for trained and zero-shot heads the tags themselves.
         tags: `C` tag ids.
         labels_of: tag → its places among `labels`.
+        standardised: modalities whose vectors are first brought to mean 0 and variance 1 each, as layer normalisation
+            does (Ba et al., 2016).
         fusion: how modalities come together.
         activation: softmax where the labels exclude each other.
         thresholds: by tag.
@@ -75,6 +78,7 @@ class HeadSpec(Config):
     labels: tuple[str, ...]
     tags: tuple[str, ...]
     labels_of: dict[str, tuple[int, ...]]
+    standardised: tuple[str, ...] = ()
     fusion: Literal["concat", "gated"] = "concat"
     activation: Literal["softmax", "sigmoid"] = "sigmoid"
     calibration: Calibration = NO_CALIBRATION
@@ -162,10 +166,17 @@ class Head:
         except (ValidationError, ValueError, OSError) as error:
             raise CorruptArtifact(f"the head in {folder} cannot be read ({error}): run `recsys tag train`") from None
 
+    def _read(self, vectors: Vectors, name: str) -> tuple[Floats, Mask]:
+        x, present = vectors[name]
+        if name in self.spec.standardised:
+            x = x - x.mean(axis=1, keepdims=True)
+            x = x / np.maximum(x.std(axis=1, keepdims=True), np.float32(1e-12))
+        return x, present
+
     def _side_by_side(self, vectors: Vectors) -> Floats:
         total: Floats | None = None
         for name in self.spec.spaces:
-            x, present = vectors[name]
+            x, present = self._read(vectors, name)
             term = x @ self.weights[f"project.{name}"]
             absent = self.weights.get(f"absent.{name}", np.zeros(term.shape[1], np.float32))
             term = np.where(present[:, None], term, absent)
@@ -176,7 +187,7 @@ class Head:
     def _gated(self, vectors: Vectors) -> Floats:
         terms, scores = [], []
         for name in self.spec.spaces:
-            x, present = vectors[name]
+            x, present = self._read(vectors, name)
             terms.append(x @ self.weights[f"project.{name}"] + self.weights[f"bias.{name}"])
             score = x @ self.weights[f"gate.{name}"] + self.weights[f"gate_bias.{name}"]
             scores.append(np.where(present, score, -np.inf))
@@ -198,6 +209,7 @@ def label_head(
     labels_of: Mapping[str, Sequence[int]],
     activation: Literal["softmax", "sigmoid"],
     thresholds: Mapping[str, Threshold],
+    standardised: bool = False,
 ) -> Head:
     """A linear head of one modality: weights float32 [D, L], bias [L]."""
     spec = HeadSpec(
@@ -208,6 +220,7 @@ def label_head(
         labels=tuple(labels),
         tags=tuple(labels_of),
         labels_of={tag: tuple(places) for tag, places in labels_of.items()},
+        standardised=(modality,) if standardised else (),
         activation=activation,
         thresholds=dict(thresholds),
     )

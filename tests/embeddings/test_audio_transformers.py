@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -16,10 +14,8 @@ from transformers import (
     ASTModel,
     AutoTokenizer,
     ClapAudioModelWithProjection,
-    ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
-    PreTrainedTokenizerFast,
 )
 
 from embeddings.audio_encoders import load_audio
@@ -29,52 +25,23 @@ from embeddings.transformers_encoder import load_transformers
 from recsys.errors import ConfigError, WeightsUnavailable
 from tests.embeddings.parity import ONNX_TOLERANCE, TOLERANCE, gap
 from tests.embeddings.sounds import saved, sweep
+from tests.embeddings.tiny_audio import CLAP_HZ, save_ast, save_clap, seeded
 
-CLAP_HZ = 8_000
 WAVEFORMS = [sweep(n / CLAP_HZ, CLAP_HZ, seed=n).astype(np.float32) for n in (500, 3_000, 7_999, 8_000)]
 TEXTS = ["a red film", "two dogs , a blue dog .", "film " * 60]
-
-
-def seeded(model: Any) -> Any:
-    """Weights large enough that every input counts."""
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
 def ast_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ast") / "tiny"
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    strides = {"patch_size": 8, "frequency_stride": 6, "time_stride": 6}
-    seeded(ASTModel(ASTConfig(**sizes, **strides, max_length=64, num_mel_bins=32))).save_pretrained(folder)
-    ASTFeatureExtractor(max_length=64, num_mel_bins=32).save_pretrained(folder)
+    save_ast(folder)
     return folder
 
 
 @pytest.fixture(scope="module", params=["plain", "fused"])
 def clap_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clap") / "tiny"
-    fused = request.param == "fused"
-    audio = {
-        "window_size": 4, "num_mel_bins": 16, "spec_size": 64, "patch_stride": [4, 4], "hidden_size": 64,
-        "patch_embeds_hidden_size": 16, "depths": [1, 1, 1], "num_attention_heads": [2, 2, 4], "num_hidden_layers": 3,
-        "enable_fusion": fused, "fusion_type": "aff_2d" if fused else None,
-    }  # fmt: skip
-    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    text |= {"vocab_size": 30, "max_position_embeddings": 40}
-    seeded(ClapModel(ClapConfig(audio_config=audio, text_config=text, projection_dim=24))).save_pretrained(folder)
-    ClapFeatureExtractor(
-        feature_size=16, sampling_rate=CLAP_HZ, hop_length=80, max_length_s=1, fft_window_size=256,
-        frequency_max=4_000, truncation="fusion" if fused else "rand_trunc",
-    ).save_pretrained(folder)  # fmt: skip
-    words = ["<s>", "<pad>", "</s>", "<unk>", "a", "red", "blue", "film", "about", "two", "dogs", "dog", ",", "."]
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    special = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    save_clap(folder, fused=request.param == "fused")
     return folder
 
 

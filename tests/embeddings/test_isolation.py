@@ -15,9 +15,12 @@ from embeddings.isolation import DecodeLimits, DecodePool
 from embeddings.preprocess.build import build_preprocessor
 from embeddings.preprocess.features import Features
 from embeddings.preprocess.image import ImagePreprocessConfig
+from embeddings.preprocess.waveform_frames import WaveformFramesConfig
 from embeddings.refused import Refused
 from recsys.errors import CorruptArtifact, InputError, MissingArtifact
 from tests.embeddings.conftest import picture, saved
+from tests.embeddings.sounds import saved as saved_sound
+from tests.embeddings.sounds import sweep
 
 HALF = (0.5, 0.5, 0.5)
 PREPROCESSING = ImagePreprocessConfig(size=64, resize_to=64, mean=HALF, std=HALF).model_dump_json()
@@ -176,6 +179,19 @@ def test_what_a_long_content_took_is_given_back() -> None:
         before = slot_bytes(pool.worker_pids[0])
         ((_, got),) = pool.map([(1, PICTURES[0] + bytes(20_000_000))])
         assert_same(got, direct(PICTURES[0]))
+        assert slot_bytes(pool.worker_pids[0]) <= before + 2_000_000
+
+
+def test_what_long_features_took_is_given_back() -> None:
+    """A minute of sound of half a megabyte becomes frames of 7 MB."""
+    preprocessing = WaveformFramesConfig().model_dump_json()
+    short, minute = (saved_sound(sweep(seconds, 8_000), 8_000, "WAV", "PCM_U8") for seconds in (1, 60))
+    with DecodePool(preprocessing, workers=1) as pool:
+        list(pool.map([(0, short)]))
+        before = slot_bytes(pool.worker_pids[0])
+        ((_, got),) = pool.map([(1, minute)])
+        assert not isinstance(got, Refused)
+        assert got.nbytes > 7_000_000
         assert slot_bytes(pool.worker_pids[0]) <= before + 2_000_000
 
 

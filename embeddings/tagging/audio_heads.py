@@ -1,0 +1,160 @@
+"""Heads of sounds that need no training: the classifiers that models bring along, and CLAP's words.
+
+A sound may be of many tags at once. The classifiers' own logits say how sure they are. CLAP's cosines say only which of
+several words fits best, so where the tags do not exclude each other, each is asked against a sound as such:
+
+    logit of a tag = scale * (cosine with its prompts - cosine with NEUTRAL_PROMPTS), sigmoid
+    all tags of one group: logit = scale * cosine, softmax over them
+
+Letters: T tags, D width of the vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from embeddings.encoder import Encoder, Vectors
+from embeddings.tagging.heads import Head, Threshold, label_head
+from embeddings.tagging.taxonomy import Taxonomy
+from recsys.errors import ConfigError
+from recsys.tagging_config import AudioTaggingConfig, TaggingConfig
+
+HEAD = "audio"
+NEUTRAL_PROMPTS = ("a sound.", "the sound of something.", "a recording.")
+
+
+def ready_made_audio_head(spec: str, taxonomy: Taxonomy | None, config: TaggingConfig) -> Head:
+    """The head that `[tagging.audio] head` names; `auto`: zero-shot where the model reads, else its classifier.
+
+    Args:
+        spec: of the encoder, as `tflite:<file>` or `transformers:<name or folder>`.
+        taxonomy: None: each of the model's labels is a tag.
+
+    Raises:
+        ConfigError: the model brings no such head, or none of the tags.
+        WeightsUnavailable: its weights cannot be had here.
+    """
+    thresholds = {"threshold": config.threshold, "unsure_from": config.unsure_from}
+    if _is_zero_shot(spec, config.audio):
+        if taxonomy is None:
+            raise ConfigError("zero-shot tags need a taxonomy: name its file in [tagging] taxonomy")
+        return audio_zero_shot_head(spec, taxonomy, config.audio.templates, **thresholds)
+    return audio_classifier_head(spec, taxonomy, **thresholds)
+
+
+def audio_classifier_head(
+    spec: str, taxonomy: Taxonomy | None, *, threshold: float = 0.5, unsure_from: float = 0.5
+) -> Head:
+    """The classifier of a `tflite:` model or of `transformers:` AST, for vectors of the encoder of the same name.
+
+    Args:
+        threshold: where the taxonomy says none.
+        unsure_from: share of its threshold from which a tag is unsure.
+
+    Raises: as `ready_made_audio_head`.
+    """
+    if spec.startswith("tflite:"):
+        from embeddings.tflite_encoder import load_tflite
+
+        encoder = load_tflite(spec)
+        space, own, standardised = encoder.space, encoder.model, False
+        weights, bias, labels, activation = own.weights, own.bias, own.labels, own.activation
+    elif spec.startswith("transformers:"):
+        from embeddings.audio_classes import load_ast_classifier
+
+        found = load_ast_classifier(spec)
+        space, standardised = found.space, True
+        weights, bias, labels, activation = found.weights, found.bias, found.labels, found.activation
+    else:
+        raise ConfigError(f"{spec} brings no classifier of sounds: name a tflite or AST model, or train a head")
+    taxonomy = taxonomy or Taxonomy.of_labels(labels)
+    labels_of = taxonomy.labels_of(HEAD, labels)
+    if not labels_of:
+        raise ConfigError(
+            f"none of the taxonomy's tags is a label of {spec}: give the tags `labels`, as {labels[0]!r} or "
+            f"{labels[-1]!r}"
+        )
+    return label_head(
+        HEAD,
+        "audio",
+        space,
+        weights,
+        bias,
+        model=f"classifier of {spec}",
+        origin="classifier",
+        labels=labels,
+        labels_of=labels_of,
+        activation=activation,
+        thresholds=_thresholds(taxonomy, labels_of, threshold, unsure_from),
+        standardised=standardised,
+    )
+
+
+def audio_zero_shot_head(
+    spec: str, taxonomy: Taxonomy, templates: Sequence[str], *, threshold: float = 0.5, unsure_from: float = 0.5
+) -> Head:
+    """Tags by their words, for sounds of `transformers:` CLAP.
+
+    Args:
+        templates: around the name of a tag without prompts of its own: `{name}` stands for it.
+
+    Raises: as `ready_made_audio_head`.
+    """
+    if not spec.startswith("transformers:"):
+        raise ConfigError(f"{spec} does not read: zero-shot tags of sounds need a CLAP model, transformers:<name>")
+    from embeddings.audio_classes import load_clap_words
+
+    tags = taxonomy.for_head(HEAD)
+    if not tags:
+        raise ConfigError("the taxonomy has no tags for sounds: leave their `modalities` out, or name audio")
+    words = load_clap_words(spec)
+    classes = np.stack([class_vector(words.text, prompts_of(taxonomy, tag, templates)) for tag in tags])
+    is_one_group = len(tags) > 1 and len({taxonomy.tags[tag].group or tag for tag in tags}) == 1
+    neutral = np.zeros_like(classes[0]) if is_one_group else class_vector(words.text, NEUTRAL_PROMPTS)
+    return label_head(
+        HEAD,
+        "audio",
+        words.space,
+        np.float32(words.scale) * (classes - neutral).T,
+        np.zeros(len(tags), np.float32),
+        model=f"words of {spec}",
+        origin="zero_shot",
+        labels=tags,
+        labels_of={tag: (place,) for place, tag in enumerate(tags)},
+        activation="softmax" if is_one_group else "sigmoid",
+        thresholds=_thresholds(taxonomy, tags, threshold, unsure_from),
+    )
+
+
+def prompts_of(taxonomy: Taxonomy, tag: str, templates: Sequence[str]) -> tuple[str, ...]:
+    """A tag's own prompts, or the templates around its name."""
+    name = taxonomy.name(tag)
+    return taxonomy.tags[tag].prompts or tuple(template.replace("{name}", name) for template in templates)
+
+
+def class_vector(text: Encoder, prompts: Sequence[str]) -> Vectors:
+    """float32 [D] with L2 norm 1: the mean of the prompts' vectors (Radford et al., 2021, section 3.1.4)."""
+    mean = text.encode(prompts).mean(axis=0)
+    vector: Vectors = mean / np.maximum(np.linalg.norm(mean), 1e-12)
+    return vector
+
+
+def _is_zero_shot(spec: str, config: AudioTaggingConfig) -> bool:
+    if config.head != "auto":
+        return config.head == "zero_shot"
+    if not spec.startswith("transformers:"):
+        return False
+    from embeddings.audio_classes import has_words
+
+    return has_words(spec)
+
+
+def _thresholds(taxonomy: Taxonomy, tags: Iterable[str], threshold: float, unsure_from: float) -> dict[str, Threshold]:
+    found = {}
+    for tag in tags:
+        own = taxonomy.tags[tag].threshold
+        yes = threshold if own is None else own
+        found[tag] = Threshold(yes=yes, unsure=yes * unsure_from)
+    return found
