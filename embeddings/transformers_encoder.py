@@ -112,6 +112,13 @@ def text_encoder(
     )
 
 
+def compares(spec: str) -> bool:
+    """Whether the model was trained to compare pictures with texts. Raises WeightsUnavailable."""
+    name = spec.removeprefix(PREFIX)
+    with weights_by_name(spec, bring=BRING, local=Path(name).is_dir()), quiet_loading():
+        return AutoConfig.from_pretrained(name).model_type in ("clip", "siglip")
+
+
 def transformers_similarity(spec: str) -> tuple[float, float | None]:
     """How CLIP and SigLIP make a logit of a cosine: its factor, and SigLIP's summand, which CLIP has not.
 
@@ -119,10 +126,10 @@ def transformers_similarity(spec: str) -> tuple[float, float | None]:
         ConfigError: it is another model.
         WeightsUnavailable: as `load_transformers`.
     """
+    if not compares(spec):
+        raise ConfigError(f"{spec} does not compare pictures with texts: choose another head than `zero_shot`")
     name = spec.removeprefix(PREFIX)
     with weights_by_name(spec, bring=BRING, local=Path(name).is_dir()), quiet_loading():
-        if AutoConfig.from_pretrained(name).model_type not in ("clip", "siglip"):
-            raise ConfigError(f"{spec} does not compare pictures with texts: choose another head than `zero_shot`")
         model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
     bias = getattr(model, "logit_bias", None)
     return float(model.logit_scale.detach().exp()), None if bias is None else float(bias.detach())

@@ -98,7 +98,7 @@ def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
     folder = tmp_path_factory.mktemp("siglip") / "siglip"
-    words = "<unk> </s> a red blue film about two dogs photo of picture".split()
+    words = ["<unk>", "</s>", "a", "red", "blue", "film", "about", "two", "dogs", "photo", "of", "picture"]
     tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
