@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from embeddings.preprocess.image import ImagePreprocessConfig
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor, text_sha256
-from recsys.errors import CorruptArtifact, WeightsUnavailable
-from recsys.manifest import sha256_file
+from recsys.errors import ConfigError, CorruptArtifact, WeightsUnavailable
+from recsys.manifest import EmbeddingSpace, sha256_file
 
 if TYPE_CHECKING:
+    from embeddings.encoder import Vectors
     from embeddings.torch_encoder import TorchEncoder
 
 IMAGE_NAME = "bundled:tf_efficientnet_lite2"
@@ -33,6 +34,8 @@ _TEXT_SHA256 = {
 _TEXT_MAX_LENGTH = 256
 _CROP_SHARE = 0.89
 IMAGE_SIZE = 192
+IMAGE_DIM = 1280
+_SIZES = range(64, 1025)
 
 
 def image_preprocessing(size: int = IMAGE_SIZE) -> ImagePreprocessConfig:
@@ -61,22 +64,42 @@ def load_bundled_image(*, size: int = IMAGE_SIZE, device: str = "cpu") -> TorchE
         CorruptArtifact: its file is not the one that was checked.
     """
     import timm
-    import torch
 
-    from embeddings.encoder import space_of
     from embeddings.preprocess.image import ImagePreprocessor
     from embeddings.torch_encoder import TorchEncoder
 
-    path = _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
-    # The file is a pickle of tensors: weights_only refuses anything else in it.
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = _image_tensors()
     model: Any = timm.create_model("tf_efficientnet_lite2", pretrained=False)
     names = list(model.state_dict())
     model.load_state_dict(dict(zip(names, tensors.values(), strict=True)))
     model.reset_classifier(0)
     preprocessor = ImagePreprocessor(image_preprocessing(size))
-    space = space_of(IMAGE_NAME, "image", _IMAGE_SHA256, preprocessor.config, int(model.num_features))
-    return TorchEncoder(model, space, preprocessor, input_names=("pixels",), device=device)
+    return TorchEncoder(model, bundled_image_space(size), preprocessor, input_names=("pixels",), device=device)
+
+
+def image_size(spec: str) -> int:
+    """The side that `bundled` or `bundled@<side in pixels>` names. Raises ConfigError."""
+    name, at, side = spec.partition("@")
+    if name != "bundled" or (at and not (side.isdecimal() and int(side) in _SIZES)):
+        limits = f"from {_SIZES.start} to {_SIZES.stop - 1}"
+        raise ConfigError(f"unknown encoder {spec!r}: write bundled, or bundled@<side in pixels>, {limits}")
+    return int(side) if at else IMAGE_SIZE
+
+
+def bundled_image_space(size: int = IMAGE_SIZE) -> EmbeddingSpace:
+    """The space of `load_bundled_image`'s vectors, without the model."""
+    from embeddings.encoder import space_of
+
+    return space_of(IMAGE_NAME, "image", _IMAGE_SHA256, image_preprocessing(size), IMAGE_DIM)
+
+
+def bundled_classifier() -> tuple[Vectors, Vectors]:
+    """The classifier that `load_bundled_image` leaves off: weights float32 [1000, 1280] and bias [1000].
+
+    Its rows are ImageNet's classes in the order of their synset ids. Raises as `load_bundled_image` does.
+    """
+    weight, bias = list(_image_tensors().values())[-2:]
+    return weight.numpy(), bias.numpy()
 
 
 def load_bundled_text(*, device: str = "cpu", bf16: bool = False) -> TorchEncoder:
@@ -131,6 +154,15 @@ def check_bundled_weights() -> None:
     _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
     for name, sha256 in _TEXT_SHA256.items():
         _checked(_TEXT_PACKAGE, name, sha256)
+
+
+def _image_tensors() -> dict[str, Any]:
+    import torch
+
+    path = _checked(_IMAGE_PACKAGE, _IMAGE_FILE, _IMAGE_SHA256)
+    # The file is a pickle of tensors: weights_only refuses anything else in it.
+    tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return tensors
 
 
 def _checked(package: str, name: str, sha256: str) -> Path:

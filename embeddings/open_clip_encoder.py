@@ -69,6 +69,16 @@ def load_open_clip(spec: str, *, device: str = "cpu", bf16: bool = False) -> tup
     return image, text
 
 
+def open_clip_similarity(spec: str) -> tuple[float, float | None]:
+    """How the model makes a logit of a cosine: its factor, and the summand of models trained as SigLIP is.
+
+    Raises as `load_open_clip`.
+    """
+    model = _load(spec, *_parse(spec))
+    bias = getattr(model, "logit_bias", None)
+    return float(model.logit_scale.detach().exp()), None if bias is None else float(bias.detach())
+
+
 def image_config(cfg: dict[str, Any]) -> ImagePreprocessConfig:
     """open_clip's own preprocessing configuration in our words. Raises ConfigError."""
     size = cfg["size"]

@@ -1,7 +1,8 @@
 """From an encoder's name in the configuration to the encoder: the one place that knows them all.
 
-`bundled`, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`, `open_clip:<folder>`,
-`transformers:<name or folder>`; what hears is named in `audio_encoders`.
+`bundled`, `bundled@<side in pixels>` for images, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`,
+`open_clip:<folder>`, `transformers:<name or folder>`, `onnx:<folder of exported encoders>`; what hears is named in
+`audio_encoders`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from embeddings.encoder import BaseEncoder, Encoder
 from embeddings.fake_encoder import FakeEncoder
 from embeddings.onnx_encoder import OnnxEncoder
 from embeddings.precision import Precision, in_bf16
 from embeddings.preprocess.text import TextPreprocessor
-from recsys.errors import ConfigError, EnvironmentProblem
+from recsys.errors import ConfigError, EnvironmentProblem, WeightsUnavailable
+
+if TYPE_CHECKING:
+    from embeddings.torch_encoder import TorchEncoder
 
 Device = Literal["auto", "cpu", "cuda"]
 Modality = Literal["image", "text", "audio"]
+ONNX_PREFIX = "onnx:"
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,21 @@ def load_encoders(
     )
 
 
+def load_torch_image(spec: str, *, device: Device = "auto") -> TorchEncoder:
+    """The image encoder named, in torch and float32, so that its weights can be trained on.
+
+    Raises:
+        ConfigError: it is no image encoder, or one without torch's weights, as `onnx:` and `fake`.
+        WeightsUnavailable, EnvironmentProblem: as `load_encoders`.
+    """
+    encoder = _load(spec, "image", _How(_device(device, spec), bf16=False))[0]
+    from embeddings.torch_encoder import TorchEncoder
+
+    if not isinstance(encoder, TorchEncoder):
+        raise ConfigError(f"{spec} cannot be trained on: name bundled, open_clip:<...> or transformers:<...>")
+    return encoder
+
+
 def text_preprocessor(spec: str) -> TextPreprocessor | None:
     """The tokenizer of a text encoder, for counting what it does not know; None where that cannot be told.
 
@@ -106,11 +127,12 @@ _Loaded = tuple[BaseEncoder | None, BaseEncoder | None]
 
 def _load(spec: str, modality: Modality, how: _How) -> _Loaded:
     """(image, text) with at least the one asked for; (None, None) when the modality is switched off."""
-    loader = _LOADERS.get(spec.partition(":")[0])
+    is_sized = ":" not in spec and spec.startswith("bundled@")
+    loader = _bundled if is_sized else _LOADERS.get(spec.partition(":")[0])
     if loader is None or (":" in spec) != (loader in _NAMED):
         raise ConfigError(
-            f"unknown encoder {spec!r}: write bundled, fake, none, open_clip:<arch>/<pretrained or file> "
-            "or transformers:<name or folder>"
+            f"unknown encoder {spec!r}: write bundled, fake, none, open_clip:<arch>/<pretrained or file>, "
+            "transformers:<name or folder>, onnx:<folder> or, for images, bundled@<side in pixels>"
         )
     return loader(spec, modality, how)
 
@@ -124,10 +146,12 @@ def _fake(spec: str, modality: Modality, how: _How) -> _Loaded:
 
 
 def _bundled(spec: str, modality: Modality, how: _How) -> _Loaded:
-    from embeddings.bundled_encoder import load_bundled_image, load_bundled_text
+    from embeddings.bundled_encoder import image_size, load_bundled_image, load_bundled_text
 
     if modality == "image":
-        return load_bundled_image(device=how.device), None
+        return load_bundled_image(size=image_size(spec), device=how.device), None
+    if spec != "bundled":
+        raise ConfigError(f"{spec} sees pictures only: name another encoder for texts, as bundled")
     return None, load_bundled_text(device=how.device, bf16=how.bf16)
 
 
@@ -143,16 +167,30 @@ def _transformers(spec: str, modality: Modality, how: _How) -> _Loaded:
     pair = load_transformers(spec, device=how.device, bf16=how.bf16)
     if modality == "image" and pair[0] is None:
         raise ConfigError(f"{spec} encodes text only; name another encoder for images, or `none`")
+    if modality == "text" and pair[1] is None:
+        raise ConfigError(f"{spec} encodes images only; name another encoder for texts, or `none`")
     return pair
 
 
-_NAMED = (_open_clip, _transformers)
+def _onnx(spec: str, modality: Modality, how: _How) -> _Loaded:
+    folder = Path(spec.removeprefix(ONNX_PREFIX))
+    kinds: tuple[Modality, ...] = ("image", "text")
+    there = {kind: (folder / f"{kind}_encoder.json").exists() for kind in kinds}
+    if not there[modality]:
+        problem = f"{folder} holds no exported encoder of {modality}s"
+        raise WeightsUnavailable(f"{problem}: name the folder that `recsys tag train --finetune` wrote")
+    image, text = (OnnxEncoder.load(folder, kind) if there[kind] else None for kind in kinds)
+    return image, text
+
+
+_NAMED = (_open_clip, _transformers, _onnx)
 _LOADERS: dict[str, Callable[[str, Modality, _How], _Loaded]] = {
     "none": _none,
     "fake": _fake,
     "bundled": _bundled,
     "open_clip": _open_clip,
     "transformers": _transformers,
+    "onnx": _onnx,
 }
 
 
@@ -168,7 +206,7 @@ def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEn
     """The form that computes: torch in float32 on a CPU makes way for ONNX Runtime."""
     if encoder is None:
         return None
-    if encoder.compute.startswith("litert-"):
+    if isinstance(encoder, OnnxEncoder) or encoder.compute.startswith("litert-"):
         encoder.parallel = how.threads
     if not encoder.compute.startswith("torch-"):
         return encoder
@@ -186,7 +224,7 @@ def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEn
 
 def _device(device: Device, *specs: str) -> str:
     """The device to run on; asks torch only where a spec needs torch."""
-    if all(spec in ("fake", "none", "logmel") or spec.startswith("tflite:") for spec in specs):
+    if all(spec in ("fake", "none", "logmel") or spec.startswith(("tflite:", ONNX_PREFIX)) for spec in specs):
         return "cpu"
     if find_spec("torch") is None:
         raise EnvironmentProblem("encoding needs torch: install requirements/cpu.txt or requirements/gpu.txt")

@@ -1,4 +1,7 @@
-"""`transformers:<name or folder>`: text encoders of the BERT family, CLIP (image and text), and CLAP's text tower."""
+"""`transformers:<name or folder>`: text encoders of the BERT family, CLIP (image and text), and CLAP's text tower.
+
+SigLIP and encoders of images alone are in `transformers_image`.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ _SHAPELESS = ("num_attention_heads", "hidden_act", "layer_norm_eps", "position_e
 
 def load_transformers(
     spec: str, *, device: str = "cpu", bf16: bool = False
-) -> tuple[TorchEncoder | None, TorchEncoder]:
-    """The image encoder (CLIP models only) and the text encoder.
+) -> tuple[TorchEncoder | None, TorchEncoder | None]:
+    """The image encoder and the text encoder, each where the model has one.
 
     Raises:
         ConfigError: the model pools or post-processes in a way that is not built here.
@@ -46,6 +49,14 @@ def load_transformers(
             from embeddings.audio_transformers import load_clap
 
             return None, load_clap(name, device=device, bf16=bf16)[1]
+        if config.model_type == "siglip":
+            from embeddings.transformers_image import load_siglip
+
+            return load_siglip(name, device=device, bf16=bf16)
+        from embeddings.transformers_image import is_image_model, load_image_model
+
+        if is_image_model(config.model_type):
+            return load_image_model(name, device=device, bf16=bf16), None
         model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(name)
         pooling, max_length = _sentence_settings(name)
@@ -99,6 +110,29 @@ def text_encoder(
         device=device,
         bf16=bf16,
     )
+
+
+def compares(spec: str) -> bool:
+    """Whether the model was trained to compare pictures with texts. Raises WeightsUnavailable."""
+    name = spec.removeprefix(PREFIX)
+    with weights_by_name(spec, bring=BRING, local=Path(name).is_dir()), quiet_loading():
+        return AutoConfig.from_pretrained(name).model_type in ("clip", "siglip")
+
+
+def transformers_similarity(spec: str) -> tuple[float, float | None]:
+    """How CLIP and SigLIP make a logit of a cosine: its factor, and SigLIP's summand, which CLIP has not.
+
+    Raises:
+        ConfigError: it is another model.
+        WeightsUnavailable: as `load_transformers`.
+    """
+    if not compares(spec):
+        raise ConfigError(f"{spec} does not compare pictures with texts: choose another head than `zero_shot`")
+    name = spec.removeprefix(PREFIX)
+    with weights_by_name(spec, bring=BRING, local=Path(name).is_dir()), quiet_loading():
+        model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
+    bias = getattr(model, "logit_bias", None)
+    return float(model.logit_scale.detach().exp()), None if bias is None else float(bias.detach())
 
 
 def load_clip(name: str, *, device: str = "cpu", bf16: bool = False) -> tuple[TorchEncoder, TorchEncoder]:
@@ -202,11 +236,11 @@ def _sentence_settings(name: str) -> tuple[Pooling, int | None]:
 
 
 def _json_beside(name: str, file: str) -> Any:
-    path = _file_beside(name, file)
+    path = file_beside(name, file)
     return json.loads(path.read_text(encoding="utf-8")) if path else None
 
 
-def _file_beside(name: str, file: str) -> Path | None:
+def file_beside(name: str, file: str) -> Path | None:
     found = cached_file(
         name, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
@@ -215,7 +249,7 @@ def _file_beside(name: str, file: str) -> Path | None:
 
 def tokenizer_json_of(name: str, tokenizer: Any) -> str:
     """The model's own tokenizer.json where it has one, so that the space does not depend on a library's version."""
-    path = _file_beside(name, "tokenizer.json")
+    path = file_beside(name, "tokenizer.json")
     if path:
         return path.read_text(encoding="utf-8")
     if not hasattr(tokenizer, "backend_tokenizer"):

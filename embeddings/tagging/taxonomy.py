@@ -111,14 +111,16 @@ class Taxonomy(Config):
                 groups[each.group] = (*groups.get(each.group, ()), tag)
         return groups
 
-    def labels_of(self, head: str, labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    def labels_of(self, head: str, labels: Sequence[str | Sequence[str]]) -> dict[str, tuple[int, ...]]:
         """tag → the places among a model's `labels` that mean it; tags without any are left out.
 
-        A tag without labels of its own is meant by a label that is called like it.
+        A tag without labels of its own is meant by a label that is called like it. A label may have several names, each
+        of which stands for it.
         """
         places: dict[str, list[int]] = {}
         for place, label in enumerate(labels):
-            places.setdefault(label.casefold(), []).append(place)
+            for name in (label,) if isinstance(label, str) else label:
+                places.setdefault(name.casefold(), []).append(place)
         found = {}
         for tag in self.for_head(head):
             wanted = self.tags[tag].labels or (tag, *self.tags[tag].names.values())
