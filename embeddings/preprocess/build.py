@@ -8,6 +8,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from embeddings.preprocess.audio import AudioPreprocessConfig, AudioPreprocessor
 from embeddings.preprocess.audio_summary import AudioSummaryConfig, AudioSummaryPreprocessor
+from embeddings.preprocess.boxed import BoxedPreprocessConfig, BoxedPreprocessor
+from embeddings.preprocess.crop import CropPreprocessConfig, CropPreprocessor
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
@@ -15,7 +17,13 @@ from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
 from recsys.errors import CorruptArtifact, MissingArtifact
 
 AnyConfig = Annotated[
-    ImagePreprocessConfig | TextPreprocessConfig | FakePreprocessConfig | AudioPreprocessConfig | AudioSummaryConfig,
+    ImagePreprocessConfig
+    | TextPreprocessConfig
+    | FakePreprocessConfig
+    | AudioPreprocessConfig
+    | AudioSummaryConfig
+    | BoxedPreprocessConfig
+    | CropPreprocessConfig,
     Field(discriminator="kind"),
 ]
 
@@ -40,6 +48,10 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         return AudioPreprocessor(config)
     if isinstance(config, AudioSummaryConfig):
         return AudioSummaryPreprocessor(config)
+    if isinstance(config, BoxedPreprocessConfig):
+        return BoxedPreprocessor(config)
+    if isinstance(config, CropPreprocessConfig):
+        return CropPreprocessor(config)
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)
