@@ -1,7 +1,8 @@
 """From an encoder's name in the configuration to the encoder: the one place that knows them all.
 
 `bundled`, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`, `open_clip:<folder>`,
-`transformers:<name or folder>`; what hears is named in `audio_encoders`.
+`transformers:<name or folder>`; what hears is named in `audio_encoders`. Tagging adds `detection:<JSON>`
+(`embeddings.tagging.detection`), and `crop:<image encoder>` for the objects it finds (`embeddings.tagging.crops`).
 """
 
 from __future__ import annotations
@@ -146,13 +147,33 @@ def _transformers(spec: str, modality: Modality, how: _How) -> _Loaded:
     return pair
 
 
-_NAMED = (_open_clip, _transformers)
+def _detection(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.tagging.detection import load_detector
+
+    if modality != "image":
+        raise ConfigError(f"a detector sees pictures and encodes no {modality}: name it for images")
+    return load_detector(spec, device=how.device, threads=how.threads), None
+
+
+def _crop(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.tagging.crops import PREFIX, CropEncoder
+
+    inner = spec.removeprefix(PREFIX)
+    ready = _ready(_load(inner, "image", how)[0], how, lambda: _load(inner, "image", _PLAIN)[0])
+    if modality != "image" or ready is None or ready.space.holds_records:
+        raise ConfigError(f"{spec} encodes no objects: name an image encoder behind crop:, for images")
+    return CropEncoder(ready), None
+
+
+_NAMED = (_open_clip, _transformers, _detection, _crop)
 _LOADERS: dict[str, Callable[[str, Modality, _How], _Loaded]] = {
     "none": _none,
     "fake": _fake,
     "bundled": _bundled,
     "open_clip": _open_clip,
     "transformers": _transformers,
+    "detection": _detection,
+    "crop": _crop,
 }
 
 
@@ -166,7 +187,7 @@ def _load_audio(spec: str, how: _How) -> BaseEncoder | None:
 
 def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEncoder | None]) -> Encoder | None:
     """The form that computes: torch in float32 on a CPU makes way for ONNX Runtime."""
-    if encoder is None or not encoder.compute.startswith("torch-"):
+    if encoder is None or encoder.space.holds_records or not encoder.compute.startswith("torch-"):
         return encoder
     from embeddings.torch_encoder import COMPUTE_PLAIN, TorchEncoder
 

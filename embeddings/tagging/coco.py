@@ -11,5 +11,7 @@ COCO_LABELS: tuple[str, ...] = tuple(
     broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
     mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
     teddy bear, hair drier, toothbrush
-    """.replace("\n    ", " ").strip().split(", ")
+    """.replace("\n    ", " ")
+    .strip()
+    .split(", ")
 )

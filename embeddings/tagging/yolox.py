@@ -88,7 +88,7 @@ class YoloxDetector(Detector):
             centre = (centre + self._grid) * self._strides
             size = np.exp(size) * self._strides
         if not self._is_probability:
-            scores = 1 / (1 + np.exp(-scores))
+            scores = np.reciprocal(1 + np.exp(-scores))
         labels = scores[:, 1:].argmax(axis=1)
         best = scores[:, 0] * scores[:, 1:].max(axis=1)
         return Found(np.concatenate([centre - size / 2, centre + size / 2], axis=1), best, labels)
