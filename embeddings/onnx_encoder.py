@@ -37,7 +37,7 @@ class OnnxEncoder(BaseEncoder):
         preprocessor = build_preprocessor(form.space.preprocessing, form.tokenizer_json)
         super().__init__(form.space, preprocessor, compute="onnxruntime-fp32")
         self._form = form
-        self._session = _session(form.model, threads)
+        self._session = open_session(form.model, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     @classmethod
@@ -106,7 +106,8 @@ def description_of(space: EmbeddingSpace) -> dict[str, Any]:
     return {"format": FORMAT, "space": space.model_dump(), "space_id": space.space_id}
 
 
-def _session(model: bytes | Path, threads: int) -> ort.InferenceSession:
+def open_session(model: bytes | Path, threads: int) -> ort.InferenceSession:
+    """A graph ready to run on the CPU, each forward pass on `threads` cores. Raises CorruptArtifact."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -117,7 +118,7 @@ def _session(model: bytes | Path, threads: int) -> ort.InferenceSession:
         source = model if isinstance(model, bytes) else str(model)
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise CorruptArtifact(f"ONNX Runtime cannot read the encoder; export it again: {error}") from error
+        raise CorruptArtifact(f"ONNX Runtime cannot read the model; export it again: {error}") from error
 
 
 def space_in(description: dict[str, Any]) -> EmbeddingSpace:

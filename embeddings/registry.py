@@ -2,7 +2,8 @@
 
 `bundled`, `bundled@<side in pixels>` for images, `fake`, `none`, `open_clip:<arch>/<pretrained or file>`,
 `open_clip:<folder>`, `transformers:<name or folder>`, `onnx:<folder of exported encoders>`; what hears is named in
-`audio_encoders`.
+`audio_encoders`. Tagging adds `detection:<JSON>` (`embeddings.tagging.detection`), and `crop:<image encoder>` for the
+objects it finds (`embeddings.tagging.crops`).
 """
 
 from __future__ import annotations
@@ -183,7 +184,25 @@ def _onnx(spec: str, modality: Modality, how: _How) -> _Loaded:
     return image, text
 
 
-_NAMED = (_open_clip, _transformers, _onnx)
+def _detection(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.tagging.detection import load_detector
+
+    if modality != "image":
+        raise ConfigError(f"a detector sees pictures and encodes no {modality}: name it for images")
+    return load_detector(spec, device=how.device, threads=how.threads), None
+
+
+def _crop(spec: str, modality: Modality, how: _How) -> _Loaded:
+    from embeddings.tagging.crops import PREFIX, CropEncoder
+
+    inner = spec.removeprefix(PREFIX)
+    ready = _ready(_load(inner, "image", how)[0], how, lambda: _load(inner, "image", _PLAIN)[0])
+    if modality != "image" or ready is None or ready.space.holds_records:
+        raise ConfigError(f"{spec} encodes no objects: name an image encoder behind crop:, for images")
+    return CropEncoder(ready), None
+
+
+_NAMED = (_open_clip, _transformers, _onnx, _detection, _crop)
 _LOADERS: dict[str, Callable[[str, Modality, _How], _Loaded]] = {
     "none": _none,
     "fake": _fake,
@@ -191,6 +210,8 @@ _LOADERS: dict[str, Callable[[str, Modality, _How], _Loaded]] = {
     "open_clip": _open_clip,
     "transformers": _transformers,
     "onnx": _onnx,
+    "detection": _detection,
+    "crop": _crop,
 }
 
 
@@ -208,7 +229,7 @@ def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEn
         return None
     if isinstance(encoder, OnnxEncoder) or encoder.compute.startswith("litert-"):
         encoder.parallel = how.threads
-    if not encoder.compute.startswith("torch-"):
+    if encoder.space.holds_records or not encoder.compute.startswith("torch-"):
         return encoder
     from embeddings.torch_encoder import COMPUTE_PLAIN, TorchEncoder
 

@@ -93,7 +93,7 @@ class TorchEncoder(BaseEncoder):
 
     def forward_many(self, batches: Iterable[list[Features]]) -> Iterator[Vectors]:
         if self._device.type == "cpu":
-            with _one_thread_a_batch():
+            with one_thread_a_batch():
                 yield from super().forward_many(batches)
             return
         yield from self._one_ahead(batches)
@@ -206,7 +206,7 @@ class _Running:
 
 
 @contextmanager
-def _one_thread_a_batch() -> Iterator[None]:
+def one_thread_a_batch() -> Iterator[None]:
     """torch computes in the calling thread alone.
 
     Batches side by side need not wait for each other after every layer, as the threads of one batch do; and their bytes

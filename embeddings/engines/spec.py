@@ -12,6 +12,8 @@ from embeddings.encoder import Encoder
 from embeddings.precision import Precision
 from embeddings.reading import ContentReader
 from embeddings.registry import load_encoders
+from embeddings.tagging import crops
+from embeddings.tagging.crops import CropReader
 from recsys.config import Config
 from recsys.errors import ConfigError, EnvironmentProblem
 from recsys.manifest import EmbeddingSpace
@@ -92,17 +94,18 @@ def load_encoder(spec: WorkerSpec) -> Encoder:
 
 
 def open_contents(spec: WorkerSpec) -> ContentReader | None:
-    """The reader; None where the plan holds the texts."""
+    """The reader, of objects for an encoder of objects; None where the plan holds the texts."""
     if spec.reader is None:
         return None
     from embeddings.sources.reader import open_reader
 
-    return open_reader(
+    reader = open_reader(
         spec.reader.sources,
         items_folder=spec.reader.items_folder,
         image_root=spec.reader.image_root,
         cache_folder=spec.reader.cache_folder,
     )
+    return CropReader(reader) if spec.encoder.startswith(crops.PREFIX) else reader
 
 
 def _chosen(device: str) -> Literal["auto", "cpu", "cuda"]:

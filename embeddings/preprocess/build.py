@@ -8,6 +8,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from embeddings.preprocess.audio import AudioPreprocessConfig, AudioPreprocessor
 from embeddings.preprocess.audio_summary import AudioSummaryConfig, AudioSummaryPreprocessor
+from embeddings.preprocess.boxed import BoxedPreprocessConfig, BoxedPreprocessor
+from embeddings.preprocess.crop import CropPreprocessConfig, CropPreprocessor
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
@@ -21,7 +23,9 @@ AnyConfig = Annotated[
     | FakePreprocessConfig
     | AudioPreprocessConfig
     | AudioSummaryConfig
-    | WaveformFramesConfig,
+    | WaveformFramesConfig
+    | BoxedPreprocessConfig
+    | CropPreprocessConfig,
     Field(discriminator="kind"),
 ]
 
@@ -48,6 +52,10 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         return AudioSummaryPreprocessor(config)
     if isinstance(config, WaveformFramesConfig):
         return WaveformFramesPreprocessor(config)
+    if isinstance(config, BoxedPreprocessConfig):
+        return BoxedPreprocessor(config)
+    if isinstance(config, CropPreprocessConfig):
+        return CropPreprocessor(config)
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)

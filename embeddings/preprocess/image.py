@@ -94,10 +94,10 @@ class ImagePreprocessor:
     def of_image(self, image: Image.Image) -> Features:
         """The same for an image that is decoded already."""
         if self.config.to_rgb == "before_on_white" and image.has_transparency_data:
-            image = _on_white(image)
+            image = on_white(image)
         if self.config.to_rgb != "after":
-            image = _to_rgb(image)
-        return np.array(_to_rgb(self._resize_and_crop(image)))
+            image = to_rgb(image)
+        return np.array(to_rgb(self._resize_and_crop(image)))
 
     def collate(self, features: Sequence[Features]) -> Batch:
         """`pixels` float32 [B, 3, S, S]."""
@@ -167,11 +167,12 @@ def _round_after(size: tuple[int, int], new_size: tuple[int, int], *, on_its_sid
     return "down" if pillows_first_axis(size[::-1], new_size[::-1]) == "across" else "across"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGB" else image.convert("RGB")  # Pillow would copy what is RGB already
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Without alpha; what is RGB stays the same object, which Pillow would copy."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
     """RGB, strip by strip: for the whole picture at once Pillow would need four copies."""
     result = Image.new("RGB", image.size)
     n_rows = max(1, _STRIP_PIXELS // image.width)
