@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.config import Config
+from recsys.errors import MissingArtifact
 from recsys.expressions.columns import TAGS, UNSURE
 from recsys.expressions.evaluation import allowed_by, mask_of, matches
 from recsys.expressions.parsing import parse
@@ -178,6 +179,16 @@ def _has_or_may_have(tags: tuple[str, ...]) -> Expression:
 def never_judged(config: FilterConfig, release: LoadedRelease) -> tuple[str, ...]:
     """Blocked tags that no head of the release can give: of no item is it known whether it has them."""
     return tuple(tag for tag in config.blocked_tags if tag not in release.covered_tags)
+
+
+def require_judged(config: FilterConfig, release: LoadedRelease) -> None:
+    """Raises MissingArtifact: a tag is blocked that no head of the release can give, so that nothing could be shown."""
+    unknown = never_judged(config, release)
+    if unknown:
+        raise MissingArtifact(
+            f"no head of release {release.release_id[:12]} covers {', '.join(map(repr, unknown))} of blocked_tags: run "
+            "`recsys tag` and `recsys release build`"
+        )
 
 
 def fallback_of(config: FilterConfig, catalog: CatalogView) -> str:

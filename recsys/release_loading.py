@@ -85,7 +85,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
     """
     manifest = store.manifest(release_id)
     paths = _opened(store, manifest, adapters)
-    schema = _schema(_path(paths, "serving.json"))
+    schema = read_schema(_path(paths, "serving.json"))
     items = _items(_path(paths, "items.parquet"))
     vocabulary = _vocabulary(items, schema)
     item_vectors = _array(paths, "item_vectors.npy")
@@ -242,7 +242,8 @@ def _ranker(paths: Mapping[str, Path], schema: ServingSchema, adapters: Adapters
     return ranker
 
 
-def _schema(path: Path) -> ServingSchema:
+def read_schema(path: Path) -> ServingSchema:
+    """`serving.json` of a release. Raises CorruptArtifact."""
     try:
         return ServingSchema.model_validate_json(path.read_bytes())
     except ValidationError as error:
