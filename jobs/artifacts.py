@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from jobs.tagged_items import Tagging, with_tags
 from recsys.catalog import category_matrix
 from recsys.dataset import ItemContent, Modality, Sequences, UserContent
 from recsys.errors import MissingArtifact
@@ -32,16 +33,19 @@ class Dataset:
     Attributes:
         key: of the accepted rows.
         content_key: of the accepted items and users alone: vectors outlive new interactions.
+        tagging: what counts of the items' tags (`jobs.tags_of`); None where nothing was ever tagged, or nobody asked.
     """
 
     path: Path
     key: str
     content_key: str
     summary: Mapping[str, Any]
+    tagging: Tagging | None = None
 
     @cached_property
     def items(self) -> pa.Table:
-        return pq.read_table(self.path / "items.parquet")
+        """`recsys.catalog.ITEMS_SCHEMA`, and `recsys.tags.TAG_COLUMNS` where there is a tagging."""
+        return with_tags(pq.read_table(self.path / "items.parquet"), self.tagging)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

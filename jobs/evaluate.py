@@ -12,6 +12,7 @@ from rich.table import Table
 
 from jobs.artifacts import Content, Dataset, Model, load_content, load_dataset, load_model
 from jobs.progress import console
+from jobs.tags_of import tagged
 from recsys.baselines import ItemKnn, Popularity
 from recsys.dataset import Split
 from recsys.errors import ConfigError
@@ -43,7 +44,7 @@ class Evaluated:
 
 def evaluate_job(workspace: Workspace) -> tuple[dict[str, Any], int]:
     """Evaluate the model that was trained last, on the dataset it was trained on."""
-    dataset = load_dataset(workspace)
+    dataset = tagged(workspace, load_dataset(workspace))
     evaluated = evaluate_models(workspace, dataset, load_content(workspace, dataset), load_model(workspace))
     return evaluated.as_json(), 0
 

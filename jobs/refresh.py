@@ -11,6 +11,7 @@ from jobs.events import export_new_events, import_histories
 from jobs.progress import console
 from jobs.release import build_job
 from jobs.train import train_on
+from recsys.catalog import TAG_PREFIX
 from recsys.errors import MissingArtifact
 from recsys.workspace import Workspace
 
@@ -49,6 +50,12 @@ def why_retrain(workspace: Workspace, dataset: Dataset, content: Content) -> str
         return "the encoders have changed"
     if content.user_content(dataset) is not None and not model.reads_profiles:
         return "there are profiles now"
+    if (
+        dataset.tagging
+        and any(dataset.tagging.tags.tags)
+        and not any(name.startswith(TAG_PREFIX) for name in model.category_names)
+    ):
+        return "there are tags now"
     config = workspace.config
     if model.settings != {
         "model": config.model.model_dump(mode="json"),

@@ -1,6 +1,6 @@
 """THE BATCH: from the files in data/ to a published release. `refresh_catalog` is the whole flow.
 
-    read → validate → embed → write_shards → project (item tower) → build_index → verify → publish
+    read → validate → embed → write_shards → tag → project (item tower) → build_index → verify → publish
 
 It can be killed anywhere: each step leaves its output complete or not at all and is skipped when it is there, and
 only the last line changes what users see.
@@ -25,9 +25,11 @@ from jobs.artifacts import Content, Dataset, Model, load_model
 from jobs.bootstrap import ADAPTERS, item_tower_of, ranker_of, releases_of
 from jobs.embed import embed_dataset, encoders_key
 from jobs.progress import console, progress_bar
+from jobs.tagged_items import details_by_row, require_covered
+from jobs.tags_of import tagged
 from jobs.validate import validate_data
 from jobs.verify import Acceptance, gate_problems, verify
-from recsys.catalog import ITEM_FIELDS, category_matrix
+from recsys.catalog import ITEM_FIELDS, category_columns, category_matrix
 from recsys.errors import ArtifactError, GateFailed, MissingArtifact, SpaceMismatch
 from recsys.evaluation import make_split
 from recsys.events import hash64
@@ -44,6 +46,8 @@ from recsys.release import ServingSchema
 from recsys.release_loading import ENCODER_FOLDER, load_release
 from recsys.storage.artifact_files import latest, read_artifact
 from recsys.storage.atomic import locked_folder
+from recsys.tag_details import write_tag_details
+from recsys.tags import TAG_COLUMNS
 from recsys.workspace import Workspace
 
 Floats = NDArray[np.float32]
@@ -75,9 +79,11 @@ def refresh_catalog(
 
     Raises:
         GateFailed: `publish` was asked for and the release is not good enough; the current one stays.
+        MissingArtifact: a tag is blocked that no head covers.
     """
     dataset = validate_data(workspace, now=now)
     content = embed_dataset(workspace, dataset).content
+    dataset = tag(workspace, dataset)
     on_content(dataset, content)
     model = model_for(workspace, content)
     with fresh_folder(workspace) as staging:
@@ -86,6 +92,17 @@ def refresh_catalog(
         acceptance = verify_staged(workspace, dataset, content, staging)
         built = put_release(workspace, dataset, content, item_vectors, acceptance, staging)
     return publish_release(workspace, built) if publish else built
+
+
+def tag(workspace: Workspace, dataset: Dataset) -> Dataset:
+    """The items with what `recsys tag` and people said of them.
+
+    Raises:
+        MissingArtifact: a tag is blocked that no head covers, so that nobody knows which items have it.
+    """
+    dataset = tagged(workspace, dataset)
+    require_covered(workspace.config, dataset.tagging)
+    return dataset
 
 
 def model_for(workspace: Workspace, content: Content) -> Model | None:
@@ -135,7 +152,7 @@ def project(dataset: Dataset, content: Content, model: Model | None, staging: Pa
     _save(staging, "id_vectors", id_vectors)
     _save(staging, "id_present", id_mask)
     modalities = {name: content.modality(name) for name in content.spaces}
-    categories = _categories(dataset, model.category_names)
+    categories = category_columns(dataset.items, model.category_names)
     parts = [np.empty((0, tower_of_items.dim), np.float32)]
     with progress_bar("project items") as bar:
         for start in range(0, n_items, PROJECT_BATCH):
@@ -156,17 +173,6 @@ def _id_inputs(dataset: Dataset, model: Model) -> tuple[Floats, NDArray[np.bool_
     return vectors, trained
 
 
-def _categories(dataset: Dataset, names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """bool [N, C] in the model's columns."""
-    here, matrix = category_matrix(dataset.items)
-    column_of = {name: column for column, name in enumerate(here)}
-    out = np.zeros((len(matrix), len(names)), dtype=np.bool_)
-    for column, name in enumerate(names):
-        if name in column_of:
-            out[:, column] = matrix[:, column_of[name]]
-    return out
-
-
 def write_parts(
     workspace: Workspace,
     dataset: Dataset,
@@ -181,8 +187,7 @@ def write_parts(
     neighbours = fit_transitions(history, n_items)
     with progress_bar("build the index") as bar:
         index = build_index(item_vectors, workspace.config.index, on_progress=bar)
-    items = dataset.items.select(list(ITEM_FIELDS)).replace_schema_metadata(None)
-    pq.write_table(items, staging / "items.parquet", compression="zstd")
+    _write_items(dataset, staging)
     write_index(index, staging / "index.faiss")
     _save(staging, "item_vectors", item_vectors)
     _save(staging, "item_counts", history.item_counts(n_items))
@@ -214,8 +219,19 @@ def write_parts(
         text_template=workspace.config.encoders.text_template,
         ranker_features=ranker.feature_names if ranker else (),
         ranker_outputs=ranker.output_names if ranker else (),
+        tag_heads=dict(dataset.tagging.heads) if dataset.tagging else {},
     )
     (staging / "serving.json").write_text(canonical_json(schema.model_dump(mode="json")), encoding="utf-8")
+
+
+def _write_items(dataset: Dataset, staging: Path) -> None:
+    """The catalogue, and where it is tagged who says so."""
+    names = [*ITEM_FIELDS, *(TAG_COLUMNS if dataset.tagging else ())]
+    items = dataset.items.select(names).replace_schema_metadata(None)
+    pq.write_table(items, staging / "items.parquet", compression="zstd")
+    if dataset.tagging:
+        details = details_by_row(items, dataset.tagging.tags.details)
+        write_tag_details(details.replace_schema_metadata(None), staging / "tags.parquet")
 
 
 def _save(staging: Path, name: str, array: NDArray[Any]) -> None:

@@ -11,9 +11,11 @@ from rich.table import Table
 from jobs.bootstrap import releases_of
 from jobs.progress import console
 from jobs.refresh_catalog import BuiltRelease, OnContent, current_acceptance, publish_release, refresh_catalog
+from jobs.tagged_items import blocked_tags, uncovered_problem
 from jobs.verify import gate_problems
 from recsys.errors import ArtifactError, GateFailed, MissingArtifact
 from recsys.ports import ReleaseStore
+from recsys.release_loading import read_schema
 from recsys.workspace import Workspace
 
 
@@ -55,7 +57,10 @@ def publish_job(workspace: Workspace, release_id: str) -> tuple[dict[str, Any], 
     for name in manifest.files:
         store.open(manifest, name)
     current, before = current_acceptance(workspace, chosen)
-    problems = gate_problems(manifest.acceptance, before, workspace.config.gate)
+    problems = list(gate_problems(manifest.acceptance, before, workspace.config.gate))
+    heads = read_schema(store.open(manifest, "serving.json")).tag_heads
+    uncovered = uncovered_problem(blocked_tags(workspace.config), heads)
+    problems += [uncovered] if uncovered else []
     if problems:
         raise GateFailed(f"release {chosen[:12]} is not published: " + "; ".join(problems))
     store.publish(chosen, expected=current)

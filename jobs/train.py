@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from jobs.artifacts import Content, Dataset, Model, load_content, load_dataset, load_model
 from jobs.progress import OnProgress, console, progress_bar
+from jobs.tags_of import tagged
 from recsys.dataset import Split, leave_last_out
 from recsys.errors import InputError, RecsysError
 from recsys.evaluation import EvaluationConfig, make_split
@@ -40,7 +41,7 @@ BLEND_CELLS = 4_000_000
 
 def train_job(workspace: Workspace, *, ranks: int = 1) -> tuple[dict[str, Any], int]:
     """Train on what was validated and embedded last."""
-    dataset = load_dataset(workspace)
+    dataset = tagged(workspace, load_dataset(workspace))
     model = train_on(workspace, dataset, load_content(workspace, dataset), ranks=ranks)
     return {"model": model.key, **model.summary}, 0
 
@@ -60,6 +61,7 @@ def train_on(workspace: Workspace, dataset: Dataset, content: Content, *, ranks:
         "training": workspace.config.training.model_dump(mode="json"),
         "split": workspace.config.evaluation.model_dump(include={"split", "temporal_quantile"}),
         "ranks": ranks,
+        **({"tags": dataset.tagging.key} if dataset.tagging else {}),
     }
     key = fingerprint(made_from)
     working = workspace.root / "artifacts" / "training" / key

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jobs.artifacts import load_content, load_dataset
+from jobs.tags_of import tagged
 from jobs.train import fit_towers
 from recsys.storage.atomic import locked_folder
 from recsys.workspace import Workspace
@@ -13,7 +14,7 @@ from recsys.workspace import Workspace
 
 def main(root: str, working: str) -> None:
     workspace = Workspace.open(Path(root))
-    dataset = load_dataset(workspace)
+    dataset = tagged(workspace, load_dataset(workspace))
     with locked_folder(Path(working), shared=True):
         fit_towers(workspace, dataset, load_content(workspace, dataset), Path(working))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,6 +31,7 @@ MAX_CATEGORIES = 200
 MAX_CATEGORY_CHARACTERS = 256
 MAX_REFERENCE_CHARACTERS = 2_048
 MAX_CATEGORY_NAMES = 512
+TAG_PREFIX = "tag:"
 
 TIMESTAMP = pa.timestamp("ms", "UTC")
 ITEMS_SCHEMA = pa.schema(
@@ -297,16 +298,39 @@ def _moment(milliseconds: int | None, column: str) -> datetime | None:
 
 
 def category_matrix(items: pa.Table, max_names: int = MAX_CATEGORY_NAMES) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    """The `max_names` most frequent categories sorted by name (ties go to the earlier name), bool [N, C]."""
-    column = items["categories"].combine_chunks()
-    names, parents = pc.list_flatten(column), pc.list_parent_indices(column)
-    counted = sorted((-each["counts"], each["values"]) for each in pc.value_counts(names).to_pylist() if each["values"])
-    kept = tuple(sorted(name for _, name in counted[:max_names]))
-    matrix = np.zeros((len(items), len(kept)), dtype=np.bool_)
-    columns = pc.index_in(names, value_set=pa.array(kept, pa.string()))
-    known = np.asarray(pc.is_valid(columns))
-    matrix[np.asarray(parents)[known], np.asarray(columns.drop_null())] = True
-    return kept, matrix
+    """What a catalogue's items are: the `max_names` most frequent categories and as many tags, sorted by name (ties go
+    to the earlier name), and bool [N, C]."""
+    kept: set[str] = set()
+    for names, _ in _listed_names(items):
+        counts = pc.value_counts(names).to_pylist()
+        counted = sorted((-each["counts"], each["values"]) for each in counts if each["values"])
+        kept.update(name for _, name in counted[:max_names])
+    ordered = tuple(sorted(kept))
+    return ordered, category_columns(items, ordered)
+
+
+def category_columns(items: pa.Table, names: Sequence[str]) -> NDArray[np.bool_]:
+    """bool [N, C], which of these categories and tags (`category_names_of`) each item has."""
+    matrix = np.zeros((len(items), len(names)), dtype=np.bool_)
+    for found, parents in _listed_names(items):
+        columns = pc.index_in(found, value_set=pa.array(names, pa.string()))
+        known = np.asarray(pc.is_valid(columns))
+        matrix[np.asarray(parents)[known], np.asarray(columns.drop_null())] = True
+    return matrix
+
+
+def category_names_of(categories: Iterable[str] | None, tags: Iterable[str] | None) -> set[str]:
+    """The names of one item's columns: its categories, and `tag:ID` of its tags."""
+    return {*(categories or ()), *(f"{TAG_PREFIX}{tag}" for tag in tags or ())}
+
+
+def _listed_names(items: pa.Table) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Of the categories, then of the tags where the catalogue was tagged: names and the row that each is of."""
+    for column, prefix in (("categories", ""), ("tags", TAG_PREFIX)):
+        if column in items.column_names:
+            lists = items[column].combine_chunks()
+            names = pc.cast(pc.list_flatten(lists), pa.string())
+            yield pc.binary_join_element_wise(prefix, names, "") if prefix else names, pc.list_parent_indices(lists)
 
 
 def items_table(items: list[CatalogItem], lines: list[int]) -> pa.Table:

@@ -17,18 +17,24 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.config import Config
+from recsys.errors import MissingArtifact
+from recsys.expressions.columns import TAGS, UNSURE
 from recsys.expressions.evaluation import allowed_by, mask_of, matches
 from recsys.expressions.parsing import parse
-from recsys.expressions.syntax import And, Expression
+from recsys.expressions.syntax import And, Column, Expression, Has, Or, Text
 from recsys.live import CatalogView
 from recsys.ports import AllowedRows
+from recsys.release import LoadedRelease
+from recsys.tags import MAX_TAG_CHARACTERS
 from recsys.types import Query
 
 UserRule = Literal["blocked", "seen"]
+BlockedTag = Annotated[str, Field(min_length=1, max_length=MAX_TAG_CHARACTERS)]
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 NOTHING_MATCHES = "nothing_matches_the_filter"
+NEVER_JUDGED = "blocked_tag_never_judged"
 FEW_SHARE = 1 / 16
 OUT_OF_STOCK = "attributes.in_stock = false or attributes.stock <= 0"
 
@@ -44,6 +50,9 @@ class FilterConfig(Config):
         out_of_stock: items that match this are not shown; "" = all are in stock.
         never: items that match any of these are not shown, whoever asks (`tags has "nsfw"`).
         only: items must match all of these.
+        blocked_tags: tags of which no item is shown that has one, nor any of which nobody can tell: because the model
+            is too little sure, could not look, or has not seen the picture yet that the item has now. Where no head of
+            a release can give the tag, nothing is shown: run `recsys tag`, and build a release.
         fail_open: rules that let items pass while the user's state is unknown. A rule that is left out drops
             everything then: take "blocked" out where no answer is better than a blocked item.
     """
@@ -53,6 +62,7 @@ class FilterConfig(Config):
     out_of_stock: str = OUT_OF_STOCK
     never: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    blocked_tags: tuple[BlockedTag, ...] = ()
     fail_open: tuple[UserRule, ...] = ("blocked", "seen")
 
     @property
@@ -146,13 +156,44 @@ def fails_closed(gate: GateInput, config: FilterConfig) -> bool:
 
 def forbidden_by(config: FilterConfig, catalog: CatalogView) -> tuple[tuple[str, Mask], ...]:
     """What nobody may be shown by the configuration's own expressions."""
-    return tuple((name, mask_of(parse(text), catalog)) for name, text in _never(config))
+    rules = [(name, mask_of(when, catalog)) for name, when in _never(config)]
+    if never_judged(config, catalog.release):
+        rules.append(("blocked_tag", np.ones(len(catalog), dtype=np.bool_)))
+    return tuple(rules)
 
 
-def _never(config: FilterConfig) -> list[tuple[str, str]]:
+def _never(config: FilterConfig) -> list[tuple[str, Expression]]:
     """Rules that an expression makes, and the expression: what matches it is not shown."""
     rules = [("out_of_stock", config.out_of_stock), *(("never", text) for text in config.never)]
-    return [(name, text) for name, text in rules if text]
+    parsed = [(name, parse(text)) for name, text in rules if text]
+    return [*parsed, ("blocked_tag", _has_or_may_have(config.blocked_tags))] if config.blocked_tags else parsed
+
+
+@lru_cache(maxsize=512)
+def _has_or_may_have(tags: tuple[str, ...]) -> Expression:
+    """`tags has any (...) or tags_unsure has any (...)`."""
+    names = tuple(map(Text, tags))
+    return Expression(Or((Has(Column(TAGS), "any", names), Has(Column(UNSURE), "any", names))))
+
+
+def never_judged(config: FilterConfig, release: LoadedRelease) -> tuple[str, ...]:
+    """Blocked tags that no head of the release can give: of no item is it known whether it has them."""
+    return tuple(tag for tag in config.blocked_tags if tag not in release.covered_tags)
+
+
+def require_judged(config: FilterConfig, release: LoadedRelease) -> None:
+    """Raises MissingArtifact: a tag is blocked that no head of the release can give, so that nothing could be shown."""
+    unknown = never_judged(config, release)
+    if unknown:
+        raise MissingArtifact(
+            f"no head of release {release.release_id[:12]} covers {', '.join(map(repr, unknown))} of blocked_tags: run "
+            "`recsys tag` and `recsys release build`"
+        )
+
+
+def fallback_of(config: FilterConfig, catalog: CatalogView) -> str:
+    """Why the stage shows nothing at all; "" where it does."""
+    return NEVER_JUDGED if config.blocked_tags and never_judged(config, catalog.release) else ""
 
 
 def matching_of(text: str, config: FilterConfig, catalog: CatalogView) -> AllowedRows | None:
@@ -192,8 +233,10 @@ def still_allowed(
         dropped["hidden"] = dropped.get("hidden", 0) + int(np.count_nonzero(~keep))
     now = replace(gate, catalog=latest, forbidden=(), matching=None)
     judged = allowed(now, rows_now[is_known], config, dropped)
-    for name, when in _never(config):
-        _drop(name, matches(parse(when), latest, rows_now[is_known]), judged, dropped)
+    for name, forbids in _never(config):
+        _drop(name, matches(forbids, latest, rows_now[is_known]), judged, dropped)
+    if never_judged(config, latest.release):
+        _drop("blocked_tag", np.ones(len(judged), dtype=np.bool_), judged, dropped)
     for when in config.only:
         _drop("filter", ~matches(parse(when), latest, rows_now[is_known]), judged, dropped)
     if text and gate.matching is not None:

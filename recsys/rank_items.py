@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from recsys.budget import UNLIMITED, Budget
 from recsys.explanations import explain
-from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, fails_closed, lets_go, unfiltered
+from recsys.filtering import (
+    NOTHING_MATCHES,
+    FilterConfig,
+    GateInput,
+    allowed,
+    fails_closed,
+    fallback_of,
+    lets_go,
+    unfiltered,
+)
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
 from recsys.recommender import (
@@ -58,6 +67,7 @@ def rank_items(
         if not len(kept) and lets_go(query, gate):
             kept = rows[allowed(unfiltered(gate, config.filter), rows, config.filter)]
             stage.fallback = NOTHING_MATCHES if len(kept) else ""
+        stage.fallback = stage.fallback or fallback_of(config.filter, catalog)
         rows = kept
         stage.out(rows)
     sources = np.full(len(rows), bit_of("given"), np.int64)
@@ -89,6 +99,7 @@ def list_items(
         if not len(kept) and lets_go(query, gate):
             kept = _first_allowed(rows, query.limit, unfiltered(gate, config.filter), config.filter)
             stage.fallback = NOTHING_MATCHES if len(kept) else ""
+        stage.fallback = stage.fallback or fallback_of(config.filter, catalog)
         rows = rows[kept]
         values = catalog.log_popularity[rows] if values is None else values[kept]
         stage.out(rows)

@@ -24,6 +24,7 @@ from recsys.filtering import (
     GateInput,
     allowed,
     fails_closed,
+    fallback_of,
     forbidden_by,
     lets_go,
     matching_of,
@@ -286,6 +287,7 @@ def filter_candidates(
     with trace.stage("filter", len(candidates)) as stage:
         if not gate.user_is_known:
             stage.fallback = "nothing_is_shown" if fails_closed(gate, config) else "without_stored_seen_and_blocked"
+        stage.fallback = stage.fallback or fallback_of(config, gate.catalog)
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
         missing = query.limit - len(kept_candidates)
         if missing > 0:

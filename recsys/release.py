@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
+from recsys.catalog import category_names_of
 from recsys.config import Config
 from recsys.dataset import Modality
 from recsys.events import hash64
@@ -26,6 +28,8 @@ from recsys.features.transitions import Neighbours
 from recsys.item_template import FIRST_TEMPLATE
 from recsys.manifest import ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker
+from recsys.tag_details import TagDetails
+from recsys.tags import covered_by
 from recsys.vocabulary import Vocabulary
 
 
@@ -45,6 +49,7 @@ class ServingSchema(Config):
         text_template: how the items' texts were put together; new items are put into the same words.
         ranker_features: columns that the ranker reads, in order (`recsys.features.rank_features`).
         ranker_outputs: names of the probabilities it gives; both are empty in a release without a ranker.
+        tag_heads: head → the tags that it can give, with those that they imply; empty where nothing was ever tagged.
     """
 
     vocabulary_checksum: str
@@ -60,6 +65,7 @@ class ServingSchema(Config):
     text_template: str = FIRST_TEMPLATE
     ranker_features: tuple[str, ...] = ()
     ranker_outputs: tuple[str, ...] = ()
+    tag_heads: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ class LoadedRelease:
         ranker: probabilities of each candidate; None where the release ranks by its blend.
         stored_diversity: compact content vectors as the release carries them; None in one that was built without.
         id_vectors: for explanations; None in a release without towers, or one that was built without them.
+        tag_details: who says which tag of an item, and on what grounds; None where nothing was ever tagged.
     """
 
     manifest: ReleaseManifest
@@ -114,6 +121,7 @@ class LoadedRelease:
     ranker: Ranker | None = None
     stored_diversity: Diversity | None = None
     id_vectors: IdVectors | None = None
+    tag_details: TagDetails | None = None
 
     @cached_property
     def diversity(self) -> Diversity:
@@ -152,7 +160,12 @@ class LoadedRelease:
     @cached_property
     def columns(self) -> ItemColumns:
         """The catalogue's columns as filters read them."""
-        return ItemColumns(self.items)
+        return ItemColumns(self.items, self.schema.tag_heads)
+
+    @cached_property
+    def covered_tags(self) -> frozenset[str]:
+        """Those that some head can give: of each item it is known whether it has them, or that nobody can tell."""
+        return covered_by(self.schema.tag_heads)
 
     def profile_of(self, user_id: str | None) -> NDArray[np.float32] | None:
         """float32 [D_text], what the user told about themselves, or None."""
@@ -169,6 +182,10 @@ class LoadedRelease:
         return names.index(name) if name in names else 0
 
     def categories_of(self, fields: Mapping[str, Any]) -> NDArray[np.bool_]:
-        """bool [C] of an item's categories; unknown ones are dropped."""
-        mine = set(fields.get("categories") or ())
+        """bool [C] of an item's categories and tags; unknown ones are dropped. `fields` of an upsert say nothing of
+        the tags that the release knows: `CatalogView.fields` does."""
+        tags = fields.get("tags")
+        if not isinstance(tags, list | tuple):
+            tags = self.columns.upserted_tags(self.n_items, fields)
+        mine = category_names_of(fields.get("categories"), tags)
         return np.array([name in mine for name in self.schema.category_names], dtype=np.bool_)

@@ -1,6 +1,8 @@
 """From the files of a release to a `LoadedRelease`. Concrete adapters are handed in by a bootstrap.
 
-items.parquet                   catalogue columns, row = item_row
+items.parquet                   catalogue columns, row = item_row; with `recsys.tags.TAG_COLUMNS` where it was tagged
+tags.parquet                    who says which tag (`recsys.tags.TAGS_SCHEMA`), by item row; absent where nothing was
+                                ever tagged, and in older releases
 item_vectors.npy                float32 [N, D], the item tower's outputs
 content_<modality>.npy          float32 [N, D_m], with content_<modality>_present.npy bool [N]
 content_<modality>.faiss        search over it
@@ -41,6 +43,8 @@ from recsys.features.transitions import Neighbours
 from recsys.manifest import ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker, ReleaseFiles
 from recsys.release import IdVectors, LoadedRelease, ServingSchema
+from recsys.tag_details import TagDetails
+from recsys.tags import TAG_COLUMNS
 from recsys.vocabulary import Vocabulary
 
 ENCODER_FOLDER = "encoders/"
@@ -81,7 +85,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
     """
     manifest = store.manifest(release_id)
     paths = _opened(store, manifest, adapters)
-    schema = _schema(_path(paths, "serving.json"))
+    schema = read_schema(_path(paths, "serving.json"))
     items = _items(_path(paths, "items.parquet"))
     vocabulary = _vocabulary(items, schema)
     item_vectors = _array(paths, "item_vectors.npy")
@@ -120,6 +124,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         ranker=_ranker(paths, schema, adapters),
         stored_diversity=_diversity(paths),
         id_vectors=_id_vectors(paths),
+        tag_details=_tag_details(paths, schema, items),
     )
     require_one_release(release)
     return release
@@ -210,6 +215,16 @@ def _id_vectors(paths: Mapping[str, Path]) -> IdVectors | None:
     return IdVectors(vectors.astype(np.float32, copy=False), present.astype(np.bool_, copy=False))
 
 
+def _tag_details(paths: Mapping[str, Path], schema: ServingSchema, items: pa.Table) -> TagDetails | None:
+    """Raises MissingArtifact or CorruptArtifact where the items are tagged and no file says by whom, or otherwise."""
+    there = {name for name in TAG_COLUMNS if name in items.column_names}
+    if not there and "tags.parquet" not in paths and not schema.tag_heads:
+        return None
+    if there != set(TAG_COLUMNS):
+        raise CorruptArtifact("items.parquet lacks the items' tags; run `recsys release build` again")
+    return TagDetails(_path(paths, "tags.parquet"), items["item_id"])
+
+
 def _ranker(paths: Mapping[str, Path], schema: ServingSchema, adapters: Adapters) -> Ranker | None:
     """Raises MissingArtifact or CorruptArtifact where `serving.json` and the file do not say the same."""
     if bool(schema.ranker_outputs) != ("ranker.onnx" in paths):
@@ -227,7 +242,8 @@ def _ranker(paths: Mapping[str, Path], schema: ServingSchema, adapters: Adapters
     return ranker
 
 
-def _schema(path: Path) -> ServingSchema:
+def read_schema(path: Path) -> ServingSchema:
+    """`serving.json` of a release. Raises CorruptArtifact."""
     try:
         return ServingSchema.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from recsys.config import Config
 from recsys.errors import InvalidRequest
 from recsys.experiments import Experiment, ExperimentConfig, Name, VariantConfig, prepared, require_sound
+from recsys.filtering import BlockedTag
 from recsys.recommender import RecommenderConfig
 from recsys.reranking import ExplorationConfig, SurfaceRules
 from recsys.retrieval import RetrievalConfig
@@ -35,7 +36,7 @@ class SurfaceConfig(SurfaceRules):
     Attributes:
         filter: a filter expression that always holds here, beside the request's own.
         limit: items in a slate where the request does not say; else it is the service's default.
-        exclude_seen: as `[recommender.filter]`.
+        blocked_tags, exclude_seen: as `[recommender.filter]`, in place of what stands there.
         exclude_recently_served_s: what this user was shown so many seconds ago or less does not come again; 0 = may.
         retrieval: quotas, as `[recommender.retrieval]`.
         diversity, window: as `[recommender.rerank]`.
@@ -52,6 +53,7 @@ class SurfaceConfig(SurfaceRules):
 
     filter: Annotated[str, Field(max_length=4096, examples=["not attributes.adult = true"])] = ""
     limit: Annotated[int | None, Field(ge=1, le=500, examples=[12])] = None
+    blocked_tags: Annotated[tuple[BlockedTag, ...] | None, Field(examples=[["nsfw"]])] = None
     exclude_seen: Annotated[bool | None, Field(examples=[False])] = None
     exclude_recently_served_s: Annotated[float | None, Field(ge=0, examples=[3600])] = None
     retrieval: Annotated[RetrievalConfig, Field(examples=[{"recent": 100}])] = RetrievalConfig()
@@ -208,7 +210,7 @@ def _resolved(name: str | None, surface: SurfaceConfig, base: RecommenderConfig)
     rules = _with(rerank.rules, surface.model_dump(include=set(SurfaceRules.model_fields), exclude_unset=True))
     exploration = _with(rerank.exploration, surface.exploration.model_dump(exclude_unset=True))
     of_rerank = surface.model_dump(include={"diversity", "window"}, exclude_none=True)
-    of_filter: dict[str, object] = surface.model_dump(include={"exclude_seen"}, exclude_none=True)
+    of_filter: dict[str, object] = surface.model_dump(include={"blocked_tags", "exclude_seen"}, exclude_none=True)
     if surface.exclude_recently_served_s is not None:
         of_filter["exclude_served_s"] = surface.exclude_recently_served_s
     if surface.filter:

@@ -6,8 +6,9 @@ is built (`embeddings.tagging.resolve`).
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -58,3 +59,54 @@ class ItemTags:
     tags: tuple[tuple[str, ...], ...]
     unsure: tuple[tuple[str, ...], ...]
     details: pa.Table
+
+
+TAG_COLUMNS = ("tags", "tags_unsure", "tags_said", "tags_denied")
+"""What a tagged catalogue says of each item, lists of texts: the tags that it has, by its own `attributes.tags`, models
+and people; those of which nobody can tell; and of the former what models and people say, and what people say no to."""
+
+ANY_CONTENT = frozenset({"image", "audio", "text"})
+_LOOKS_AT: Mapping[str, frozenset[str]] = {
+    "image": frozenset({"image"}),
+    "detection": frozenset({"image"}),
+    "audio": frozenset({"audio"}),
+    "speech": frozenset({"audio"}),
+    "text": frozenset({"text"}),
+}
+
+
+def looks_at(head: str) -> frozenset[str]:
+    """The kinds of content that a head judges by; one that is not known here, as fusion, looks at all there is."""
+    return _LOOKS_AT.get(head, ANY_CONTENT)
+
+
+def tags_of(field: Any, attribute: Any) -> list[Any] | None:
+    """An item's tags from its field `tags` and `attributes.tags`, either of which may be None or no list."""
+    if isinstance(field, list | tuple):
+        return list(field)
+    return list(attribute) if isinstance(attribute, list | tuple) else None
+
+
+def joined_tags(own: Any, said: Iterable[str], denied: Collection[str], ids: Mapping[str, str]) -> list[str]:
+    """What an item has: what its catalogue says, then what models and people say; without what people say no to.
+
+    Args:
+        own: `attributes.tags`; what is no list of texts counts for nothing.
+        said: the surest first.
+        ids: tags by their names in one case (`by_casefold`): one of the catalogue's that is called like one of them
+            but for case counts as that one too, or a blocked `nsfw` would let `NSFW` pass.
+    """
+    names = [each for each in own if isinstance(each, str)] if isinstance(own, list | tuple) else []
+    named = [tag for name in names for tag in (name, ids.get(name.casefold(), name))]
+    no = {tag.casefold() for tag in denied}
+    return [tag for tag in dict.fromkeys([*named, *said]) if tag.casefold() not in no]
+
+
+def by_casefold(tags: Iterable[str]) -> dict[str, str]:
+    """name in one case → tag."""
+    return {tag.casefold(): tag for tag in tags}
+
+
+def covered_by(heads: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """The tags that any of the heads (name → tags) can give."""
+    return frozenset(tag for tags in heads.values() for tag in tags)

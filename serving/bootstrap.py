@@ -12,6 +12,7 @@ from recsys.budget import StageCosts
 from recsys.errors import ConfigError, InvalidRequest
 from recsys.events import Exposure
 from recsys.expressions.parsing import parse
+from recsys.filtering import require_judged
 from recsys.history import HistoryCache
 from recsys.index.files import open_index
 from recsys.inference.ranker import OnnxRanker
@@ -196,8 +197,13 @@ def service_over(
         release = with_caches(load(release_id), content_vectors)
         for _, surface in fixed.every():
             require_value(release, surface.recommender.rank.value)
+        if releases.view is not None:  # where none serves, surfaces that block nothing are better than none at all
+            for _, surface in surfaces().every():
+                require_judged(surface.recommender.filter, release)
         local.know(release_id, release.content_encoder)
         return release
+
+    releases = Releases(release_store, load_cached, guarded, settings.recommender, serving, telemetry)
 
     def report() -> None:
         telemetry.cache_size("history", len(histories))
@@ -212,7 +218,7 @@ def service_over(
         settings=settings,
         telemetry=telemetry,
         store=guarded,
-        releases=Releases(release_store, load_cached, guarded, settings.recommender, serving, telemetry),
+        releases=releases,
         states=UserStates(reader or DirectStateReader(store), known, telemetry),
         expose=exposures.counted_by(telemetry),
         drain=exposures.drain,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.catalog import category_columns
 from recsys.errors import ArtifactError, MissingArtifact
 from recsys.explanations.shapley import coalitions
 from recsys.history import History
@@ -141,13 +142,12 @@ def _items_of(rows: Rows, catalog: CatalogView) -> _Items:
 def _categories(rows: Rows, catalog: CatalogView) -> Mask:
     """bool [U, number of categories], in the columns of the item tower."""
     release = catalog.release
-    column_of = {name: column for column, name in enumerate(release.schema.category_names)}
-    out = np.zeros((len(rows), len(column_of)), dtype=np.bool_)
-    if not column_of:
+    names = release.schema.category_names
+    out = np.zeros((len(rows), len(names)), dtype=np.bool_)
+    if not names:
         return out
-    of_release = np.flatnonzero(rows < release.n_items)
-    lists = dict(zip(of_release.tolist(), release.items["categories"].take(rows[of_release]).to_pylist(), strict=True))
-    for at, row in enumerate(rows.tolist()):
-        mine = lists[at] if at in lists else catalog.fields(row).get("categories")
-        out[at, [column_of[name] for name in mine or () if name in column_of]] = True
+    of_release = rows < release.n_items
+    out[of_release] = category_columns(release.items.take(rows[of_release]), names)
+    for at in np.flatnonzero(~of_release).tolist():
+        out[at] = release.categories_of(catalog.fields(int(rows[at])))
     return out

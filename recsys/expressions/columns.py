@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -23,6 +23,7 @@ from recsys.expressions.recent import RecentlyUsed
 from recsys.expressions.syntax import ATTRIBUTES, COLUMNS, Kind, Path
 from recsys.expressions.values import TypedColumn
 from recsys.ports import AllowedRows
+from recsys.tags import by_casefold, covered_by, joined_tags, looks_at, tags_of
 
 MASKS_BYTES = 32 * 2**20
 """What the masks of one release, or of one snapshot of the catalogue, may take together."""
@@ -31,6 +32,7 @@ MASK_BYTES_A_ROW = 6
 """A mask, its bits, and the rows of one that lets half of the items pass."""
 
 TAGS = ("tags",)
+UNSURE = ("tags_unsure",)
 TAG_ATTRIBUTE = (ATTRIBUTES, "tags")
 
 _BUILDERS: Mapping[Kind, Callable[[pa.ChunkedArray], TypedColumn]] = {
@@ -42,20 +44,25 @@ _BUILDERS: Mapping[Kind, Callable[[pa.ChunkedArray], TypedColumn]] = {
 }
 
 
+NO_HEADS: Mapping[str, Sequence[str]] = {}
+
+
 def masks_kept(n_rows: int) -> int:
     """How many masks over so many rows fit into `MASKS_BYTES`."""
     return max(4, min(512, MASKS_BYTES // (MASK_BYTES_A_ROW * max(n_rows, 1))))
 
 
 class ItemColumns:
-    """Columns over an Arrow table of items (`recsys.catalog.ITEMS_SCHEMA`, and perhaps `tags`, a list of texts).
+    """Columns over an Arrow table of items (`recsys.catalog.ITEMS_SCHEMA`, and perhaps `recsys.tags.TAG_COLUMNS`).
 
     Attributes:
+        heads: head → the tags that it can give; empty where nothing was ever tagged.
         masks: which rows of this table pass, by the canonical text of the expression.
     """
 
-    def __init__(self, items: pa.Table) -> None:
+    def __init__(self, items: pa.Table, heads: Mapping[str, Sequence[str]] = NO_HEADS) -> None:
         self.items = items
+        self.heads = heads
         self.masks: RecentlyUsed[AllowedRows] = RecentlyUsed(masks_kept(len(items)))
         self._made: dict[Path, TypedColumn] = {}
         self._lock = RLock()
@@ -68,6 +75,11 @@ class ItemColumns:
     def has_tags(self) -> bool:
         """Whether the items have a field `tags` of their own."""
         return "tags" in self.items.column_names
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether models or people said anything of the items."""
+        return "tags_said" in self.items.column_names
 
     def column(self, path: Path) -> TypedColumn:
         """The column under a path; an empty one where no item has anything there."""
@@ -101,14 +113,46 @@ class ItemColumns:
         except msgspec.DecodeError:
             return None
 
-    def tags(self, row: int) -> list[str] | None:
-        """The field `tags` of one row; None where it has none."""
-        tags: list[str] | None = self.items["tags"][row].as_py() if self.has_tags else None
-        return tags
+    @cached_property
+    def tag_ids(self) -> Mapping[str, str]:
+        """The tags that heads can give, by their names in one case."""
+        return by_casefold(sorted(covered_by(self.heads)))
+
+    def listed(self, column: str, row: int) -> list[str] | None:
+        """One of `TAG_COLUMNS` of one row; None where it has none."""
+        there: list[str] | None = self.items[column][row].as_py() if column in self.items.column_names else None
+        return there
+
+    def upserted_tags(self, row: int, fields: Mapping[str, Any]) -> list[Any] | None:
+        """The tags of an item of which `fields` were upserted; `row` may be of one that came after the release.
+
+        Where the catalogue is tagged, what models and people say of a row outlives other `attributes.tags`.
+        """
+        is_new = row >= self.n_rows
+        if ATTRIBUTES in fields or is_new:
+            attribute = value_at(fields.get(ATTRIBUTES), TAG_ATTRIBUTE[1:])
+        else:
+            attribute = self.attribute(row, TAG_ATTRIBUTE[1:])
+        if not self.is_tagged:
+            says_so = is_new or "tags" in fields
+            return tags_of(fields.get("tags") if says_so else self.listed("tags", row), attribute)
+        said = () if is_new else self.listed("tags_said", row) or ()
+        denied = () if is_new else self.listed("tags_denied", row) or ()
+        return joined_tags(attribute, said, denied, self.tag_ids)
+
+    def unsure_tags(self, row: int, contents: Collection[str]) -> list[str]:
+        """Tags of which nobody can tell, where these kinds of an item's content are others than the release's: all
+        that heads which look at them can give."""
+        open_now = [tag for head, tags in self.heads.items() if looks_at(head) & set(contents) for tag in tags]
+        before = () if row >= self.n_rows else self.listed("tags_unsure", row) or ()
+        return list(dict.fromkeys([*before, *open_now]))
 
     def _make(self, path: Path) -> TypedColumn:
         if path == TAGS:
             return self._tags_column()
+        if path == UNSURE:
+            there = UNSURE[0] in self.items.column_names
+            return lists_column(self.items[UNSURE[0]]) if there else TypedColumn(self.n_rows)
         if path[0] != ATTRIBUTES:
             return _BUILDERS[COLUMNS[path[0]]](self.items[path[0]])
         if not self.knows(path):
@@ -125,10 +169,3 @@ class ItemColumns:
         attributes = read_values(self.items[ATTRIBUTES], TAG_ATTRIBUTE[1:])
         of_rows = zip(field.to_pylist(), attributes, strict=True)
         return values_column([tags_of(tags, attribute) for tags, attribute in of_rows])
-
-
-def tags_of(field: Any, attribute: Any) -> list[Any] | None:
-    """An item's tags from its field `tags` and `attributes.tags`, either of which may be None or no list."""
-    if isinstance(field, list | tuple):
-        return list(field)
-    return list(attribute) if isinstance(attribute, list | tuple) else None

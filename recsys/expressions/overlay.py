@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recsys.expressions.attributes import paths_of, value_at
 from recsys.expressions.building import values_column
-from recsys.expressions.columns import TAG_ATTRIBUTE, TAGS, ItemColumns, masks_kept, tags_of
+from recsys.expressions.columns import TAGS, UNSURE, ItemColumns, masks_kept
 from recsys.expressions.recent import RecentlyUsed
 from recsys.expressions.syntax import ATTRIBUTES, COLUMNS, Kind, Path
 from recsys.expressions.values import TypedColumn
@@ -32,11 +32,17 @@ RATIO = 4
 
 @dataclass(frozen=True, slots=True)
 class ChangedRow:
-    """A row of a snapshot whose item was upserted: `fields` as in `recsys.ports.LiveItem`."""
+    """A row of a snapshot whose item was upserted.
+
+    Attributes:
+        fields: as in `recsys.ports.LiveItem`.
+        unjudged: kinds of its content that are others than the release's, so that no head has looked at them.
+    """
 
     row: int
     item_id: str
     fields: Mapping[str, Any]
+    unjudged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,13 @@ class Overlay:
     def _make(self, path: Path) -> Replaced:
         fields = {"tags", ATTRIBUTES} if path == TAGS else {path[0]}
         n = self.columns.n_rows
-        is_replaced = np.array([each.row >= n or bool(fields & each.fields.keys()) for each in self._changed], np.bool_)
+        is_replaced = np.array(
+            [
+                each.row >= n or bool(each.unjudged if path == UNSURE else fields & each.fields.keys())
+                for each in self._changed
+            ],
+            np.bool_,
+        )
         values = [
             self._value(each, path) if replaces else None
             for each, replaces in zip(self._changed, is_replaced.tolist(), strict=True)
@@ -166,20 +178,13 @@ class Overlay:
     def _value(self, changed: ChangedRow, path: Path) -> Any:
         """What an upserted field says, as a value of the column's type; None for what is none."""
         if path == TAGS:
-            return self._tags(changed)
+            return self.columns.upserted_tags(changed.row, changed.fields)
+        if path == UNSURE:
+            return self.columns.unsure_tags(changed.row, changed.unjudged)
         if path == ("item_id",):
             return changed.item_id
         value = changed.fields.get(path[0])
         return value_at(value, path[1:]) if path[0] == ATTRIBUTES else _typed(value, COLUMNS[path[0]])
-
-    def _tags(self, changed: ChangedRow) -> list[Any] | None:
-        is_new = changed.row >= self.columns.n_rows
-        if ATTRIBUTES in changed.fields or is_new:
-            attribute = value_at(changed.fields.get(ATTRIBUTES), TAG_ATTRIBUTE[1:])
-        else:
-            attribute = self.columns.attribute(changed.row, TAG_ATTRIBUTE[1:])
-        says_so = is_new or "tags" in changed.fields
-        return tags_of(changed.fields.get("tags") if says_so else self.columns.tags(changed.row), attribute)
 
 
 def _typed(value: Any, kind: Kind) -> Any:

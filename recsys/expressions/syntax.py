@@ -21,6 +21,7 @@ COLUMNS: dict[str, Kind] = {
     "description": "text",
     "categories": "list",
     "tags": "list",
+    "tags_unsure": "list",
     "price": "number",
     "available_from": "time",
     "available_until": "time",

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recsys.tags import tags_of
+
 Codes = NDArray[np.int32]
-ATTRIBUTES = "attributes."
+ATTRIBUTES, TAGS = "attributes.", "tags"
 MAX_VALUES = 16  # of one item: what it has beyond them is not counted
 
 
@@ -27,8 +29,8 @@ class Kinds:
     def of_rows(self, column: str, rows: NDArray[np.int64]) -> Codes:
         """int32 [len(rows), G], -1 where an item has fewer; G is the most that one item has, 1..16.
 
-        `column` is a field (one entry of a list counts like one value), or `attributes.NAME`; one that nobody has is
-        -1 everywhere. In an empty catalogue any row may be asked for.
+        `column` is a field (one entry of a list counts like one value), `tags` (as filters read them), or
+        `attributes.NAME`; one that nobody has is -1 everywhere. In an empty catalogue any row may be asked for.
         """
         codes = self._columns.get(column)
         if codes is None:
@@ -47,9 +49,9 @@ class Kinds:
         return out
 
     def _read(self, column: str) -> Codes:
-        if column == "categories":
+        if column == "categories" or (column == TAGS and TAGS in self._items.column_names):
             return _of_lists(self._items[column].combine_chunks())
-        name = "attributes" if column.startswith(ATTRIBUTES) else column
+        name = "attributes" if column.startswith(ATTRIBUTES) or column == TAGS else column
         values = self._items[name].to_pylist() if name in self._items.column_names else [None] * len(self._items)
         each = [_codes(_value_of(column, {name: value}))[:MAX_VALUES] for value in values]
         out = np.full((len(each), max(map(len, each), default=0) or 1), -1, dtype=np.int32)
@@ -72,12 +74,16 @@ def _of_lists(column: pa.ListArray) -> Codes:
 
 
 def _value_of(column: str, fields: Mapping[str, Any]) -> Any:
-    if not column.startswith(ATTRIBUTES):
-        return fields.get(column)
+    if column == TAGS:
+        return tags_of(fields.get(TAGS), _attribute(TAGS, fields))
+    return _attribute(column.removeprefix(ATTRIBUTES), fields) if column.startswith(ATTRIBUTES) else fields.get(column)
+
+
+def _attribute(name: str, fields: Mapping[str, Any]) -> Any:
     attributes = fields.get("attributes")
     if isinstance(attributes, str):
         attributes = msgspec.json.decode(attributes)
-    return attributes.get(column.removeprefix(ATTRIBUTES)) if isinstance(attributes, Mapping) else None
+    return attributes.get(name) if isinstance(attributes, Mapping) else None
 
 
 def _codes(value: Any) -> list[int]:

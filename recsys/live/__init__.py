@@ -4,6 +4,7 @@ view          the snapshot that a request looks at
 updating      from one snapshot to the next, at the cost of what changed
 newcomers     items that came after the release: their rows, vectors and content
 availability  who is hidden, and from when until when the others are shown
+unjudged      content of upserted items that no head has looked at
 searches      the indexes over what is shown
 layered       a mapping that is changed by copying little of it
 """

@@ -136,9 +136,16 @@ def _lie_alike(item: LiveItem, before: LiveItem) -> bool:
         item.deleted == before.deleted
         and item.space_ids == before.space_ids
         and item.fields.get("categories") == before.fields.get("categories")
+        and _own_tags(item.fields) == _own_tags(before.fields)
         and item.vectors.keys() == before.vectors.keys()
         and all(np.array_equal(vector, before.vectors[name]) for name, vector in item.vectors.items())
     )
+
+
+def _own_tags(fields: Mapping[str, Any]) -> Any:
+    """What an upsert says under `attributes.tags`."""
+    attributes = fields.get("attributes")
+    return attributes.get("tags") if isinstance(attributes, Mapping) else None
 
 
 def _place_of(item: LiveItem, release: LoadedRelease) -> Floats | None:

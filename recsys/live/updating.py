@@ -19,6 +19,7 @@ from recsys.live.availability import Availability
 from recsys.live.layered import Layered
 from recsys.live.newcomers import Newcomers
 from recsys.live.searches import Searches
+from recsys.live.unjudged import unjudged_content
 from recsys.live.view import CatalogView
 from recsys.ports import LiveItem
 from recsys.release import LoadedRelease
@@ -66,7 +67,10 @@ def updated(view: CatalogView, version: int, changes: Sequence[LiveItem]) -> Cat
         newcomers=newcomers,
         availability=availability,
         overlay=view.overlay.with_changes(
-            [ChangedRow(row, item.item_id, item.fields) for row, item in zip(rows, changed.values(), strict=True)],
+            [
+                ChangedRow(row, item.item_id, item.fields, unjudged_content(item, row, release))
+                for row, item in zip(rows, changed.values(), strict=True)
+            ],
             n_rows,
         ),
         searches=view.searches if shows_the_same else Searches(release, newcomers, availability.hidden),

@@ -20,6 +20,7 @@ from recsys.live.availability import Availability
 from recsys.live.layered import Layered
 from recsys.live.newcomers import Newcomers
 from recsys.live.searches import Searches
+from recsys.live.unjudged import unjudged_content
 from recsys.ports import ItemIndex, LiveItem
 from recsys.release import LoadedRelease
 
@@ -140,9 +141,21 @@ class CatalogView:
         return codes
 
     def fields(self, row: int) -> Mapping[str, Any]:
-        """The catalogue fields of an item: the release's, and over them what was upserted."""
+        """The catalogue fields of an item: the release's, and over them what was upserted; where the catalogue is
+        tagged, `recsys.tags.TAG_COLUMNS` as filters read them."""
+        live, columns = self.live_items.get(self.item_id(row)), self.release.columns
+        if live is None:
+            return self.released_fields(row)
+        fields = {**self.released_fields(row), **live.fields}
+        if columns.is_tagged:
+            fields["tags"] = columns.upserted_tags(row, live.fields)
+            fields["tags_unsure"] = columns.unsure_tags(row, self.unjudged(row))
+        return fields
+
+    def unjudged(self, row: int) -> tuple[str, ...]:
+        """Kinds of an item's content that were upserted and that no head has looked at."""
         live = self.live_items.get(self.item_id(row))
-        return {**self.released_fields(row), **({} if live is None else live.fields)}
+        return () if live is None else unjudged_content(live, row, self.release)
 
     def released_fields(self, row: int) -> Mapping[str, Any]:
         """The catalogue fields of an item as the release has them; none for one that came after it."""

@@ -166,6 +166,7 @@ def test_everything_that_answers_requests_is_named_for_checking() -> None:
 OVERLAYS = {
     "filter": "y = 2",
     "limit": 3,
+    "blocked_tags": ["nsfw"],
     "exclude_seen": False,
     "exclude_recently_served_s": 5,
     "retrieval": {"ann": 1},

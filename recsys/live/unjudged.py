@@ -1,0 +1,47 @@
+"""Which of an upserted item's content is other than what the release holds, so that nobody has judged it for tags."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.ports import LiveItem
+from recsys.release import LoadedRelease
+
+SAME_CONTENT = 0.999
+"""Cosine from which an upserted picture is the one that the release holds: what two engines and precisions make of one
+picture differs by some 1e-4. A picture that a shop sends and then takes into its catalogue is so known again."""
+
+WORDS = ("title", "description")
+FILES = ("image", "audio")
+
+
+def unjudged_content(item: LiveItem, row: int, release: LoadedRelease) -> tuple[str, ...]:
+    """The kinds of content, sorted; none in a release without heads, which judges nothing. `row` may be of an item that
+    came after the release. Other attributes, categories or prices are nothing that heads look at."""
+    if not release.schema.tag_heads or item.deleted:
+        return ()
+    found = {name for name in item.vectors if name != "text" and not _is_released(item, name, row, release)}
+    found |= {name for name in FILES if _differs(item, name, row, release)}
+    if any(_differs(item, name, row, release) for name in WORDS):
+        found.add("text")
+    return tuple(sorted(found))
+
+
+def _is_released(item: LiveItem, name: str, row: int, release: LoadedRelease) -> bool:
+    """Whether the vector is that of the release's own content."""
+    modality = next((each for each in release.modalities if each.name == name), None)
+    if modality is None or row >= release.n_items or not modality.present[row]:
+        return False
+    mine, released = item.vectors[name], modality.vectors[row]
+    if item.space_ids.get(name) != modality.space_id or mine.shape != released.shape:
+        return False
+    lengths = float(np.linalg.norm(mine)) * float(np.linalg.norm(released))
+    return bool(float(mine @ released) >= SAME_CONTENT * lengths > 0)
+
+
+def _differs(item: LiveItem, name: str, row: int, release: LoadedRelease) -> bool:
+    """Whether an upsert put something else into a field."""
+    new = item.fields.get(name)
+    if not new:
+        return False
+    return row >= release.n_items or bool(new != release.items[name][row].as_py())
