@@ -11,11 +11,17 @@ from embeddings.preprocess.audio_summary import AudioSummaryConfig, AudioSummary
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
+from embeddings.preprocess.speech import SpeechPreprocessConfig, SpeechPreprocessor
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
 from recsys.errors import CorruptArtifact, MissingArtifact
 
 AnyConfig = Annotated[
-    ImagePreprocessConfig | TextPreprocessConfig | FakePreprocessConfig | AudioPreprocessConfig | AudioSummaryConfig,
+    ImagePreprocessConfig
+    | TextPreprocessConfig
+    | FakePreprocessConfig
+    | AudioPreprocessConfig
+    | AudioSummaryConfig
+    | SpeechPreprocessConfig,
     Field(discriminator="kind"),
 ]
 
@@ -27,11 +33,7 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         CorruptArtifact: the description is of no kind this version knows.
         MissingArtifact: it is a text's, and the tokenizer is not given.
     """
-    try:
-        adapter: TypeAdapter[AnyConfig] = TypeAdapter(AnyConfig)
-        config = adapter.validate_json(preprocessing)
-    except ValidationError as error:
-        raise CorruptArtifact(f"the encoder's preprocessing is unknown to this version: {error}") from None
+    config = config_of(preprocessing)
     if isinstance(config, ImagePreprocessConfig):
         return ImagePreprocessor(config)
     if isinstance(config, FakePreprocessConfig):
@@ -40,6 +42,17 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         return AudioPreprocessor(config)
     if isinstance(config, AudioSummaryConfig):
         return AudioSummaryPreprocessor(config)
+    if isinstance(config, SpeechPreprocessConfig):
+        return SpeechPreprocessor(config)
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)
+
+
+def config_of(preprocessing: str) -> AnyConfig:
+    """Raises CorruptArtifact: the description is of no kind this version knows."""
+    adapter: TypeAdapter[AnyConfig] = TypeAdapter(AnyConfig)
+    try:
+        return adapter.validate_json(preprocessing)
+    except ValidationError as error:
+        raise CorruptArtifact(f"the encoder's preprocessing is unknown to this version: {error}") from None
