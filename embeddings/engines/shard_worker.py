@@ -21,15 +21,12 @@ from embeddings.engines.leases import Leases
 from embeddings.engines.shard_done import ShardDone
 from embeddings.engines.spec import WorkerSpec, load_encoder, open_contents
 from embeddings.engines.todo import Lease, Planned
-from embeddings.isolation import DecodePool
+from embeddings.isolation import DecodePool, limits_of
 from embeddings.prepare import Prepared, prepared
 from embeddings.preprocess.features import Content
 from embeddings.refused import Refused
 from embeddings.shards import ShardMarker, committed, write_shard
 from embeddings.work import encode_shard, plan_of
-
-AHEAD = 256
-"""Prepared contents that wait for the device; at 224 x 224 pixels, 38 MB."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,7 @@ class ShardWorker:
         self._open.callback(self._threads.shutdown, cancel_futures=True)
         if self._reader is not None:
             self._open.callback(self._reader.close)
+        self._n_ahead = limits_of(spec.space.preprocessing).ahead_items
         self._pool: DecodePool | None = None
         if spec.modality != "text" and spec.decode_workers > 0:
             self._pool = DecodePool(spec.space.preprocessing, workers=spec.decode_workers)
@@ -72,7 +70,7 @@ class ShardWorker:
         Raises:
             EnvironmentProblem: the disk is full or refuses.
         """
-        with Ahead(self._ready(leases), AHEAD) as ready, ExitStack() as first:
+        with Ahead(self._ready(leases), self._n_ahead) as ready, ExitStack() as first:
             first.callback(leases.stop)  # before the thread that takes them is waited for
             stream = iter(ready)
             for opened in stream:

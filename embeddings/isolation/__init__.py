@@ -1,6 +1,6 @@
 """Decoding in isolated worker processes."""
 
-from embeddings.isolation.limits import DecodeLimits, DecodeStatistics
+from embeddings.isolation.limits import DecodeLimits, DecodeStatistics, limits_of
 from embeddings.isolation.pool import DecodePool
 
-__all__ = ["DecodeLimits", "DecodePool", "DecodeStatistics"]
+__all__ = ["DecodeLimits", "DecodePool", "DecodeStatistics", "limits_of"]

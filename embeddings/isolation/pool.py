@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from embeddings.isolation.limits import DecodeLimits, DecodeStatistics
+from embeddings.isolation.limits import DecodeLimits, DecodeStatistics, limits_of
 from embeddings.isolation.process import Ending, Ticket, WorkerProcess
 from embeddings.preprocess.build import build_preprocessor
 from embeddings.preprocess.features import Features
@@ -38,7 +38,8 @@ class DecodePool:
     """
 
     def __init__(self, preprocessing: str, *, workers: int, limits: DecodeLimits | None = None) -> None:
-        """`preprocessing` is the canonical JSON of a preprocessor's config that needs no tokenizer.
+        """`preprocessing` is the canonical JSON of a preprocessor's config that needs no tokenizer; without `limits`
+        contents may cost what `limits_of` says.
 
         Raises:
             CorruptArtifact, MissingArtifact: no preprocessor can be built from it.
@@ -48,7 +49,7 @@ class DecodePool:
         build_preprocessor(preprocessing, None)
         self._preprocessing = preprocessing
         self._n_workers = workers
-        self._limits = limits or DecodeLimits()
+        self._limits = limits or limits_of(preprocessing)
         self._workers: dict[int, WorkerProcess] = {}
         self._poll = select.poll()
         self._unsent: deque[Ticket] = deque()

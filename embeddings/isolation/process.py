@@ -207,7 +207,8 @@ class WorkerProcess:
             self._n_answered += 1
             slot, ticket = self.waiting.popleft()
             result = self._result(said, slot)
-            self._give_back(slot, ticket, 0 if isinstance(result, Refused) else result.nbytes)
+            longest = len(ticket.content) if isinstance(result, Refused) else max(len(ticket.content), result.nbytes)
+            self._give_back(slot, longest)
             yield ticket, result, said["cpu_s"]
 
     def _result(self, said: dict[str, Any], slot: int) -> Features | Refused:
@@ -221,9 +222,8 @@ class WorkerProcess:
         there = np.frombuffer(self._memory, dtype, n_values, slot * self._limits.content_bytes)
         return there.reshape(shape).copy()
 
-    def _give_back(self, slot: int, ticket: Ticket, features_bytes: int) -> None:
-        longest = max(len(ticket.content), features_bytes, _KEPT_BYTES)
-        if longest > _KEPT_BYTES:
+    def _give_back(self, slot: int, n_bytes: int) -> None:
+        if n_bytes > _KEPT_BYTES:
             start = slot * self._limits.content_bytes + _KEPT_BYTES
             self._memory.madvise(mmap.MADV_REMOVE, start, self._limits.content_bytes - _KEPT_BYTES)
         self._free_slots.append(slot)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -13,8 +14,10 @@ from embeddings.preprocess.crop import CropPreprocessConfig, CropPreprocessor
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
+from embeddings.preprocess.speech import SpeechPreprocessConfig, SpeechPreprocessor
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
 from embeddings.preprocess.waveform_frames import WaveformFramesConfig, WaveformFramesPreprocessor
+from recsys.config import Config
 from recsys.errors import CorruptArtifact, MissingArtifact
 
 AnyConfig = Annotated[
@@ -23,11 +26,25 @@ AnyConfig = Annotated[
     | FakePreprocessConfig
     | AudioPreprocessConfig
     | AudioSummaryConfig
+    | SpeechPreprocessConfig
     | WaveformFramesConfig
     | BoxedPreprocessConfig
     | CropPreprocessConfig,
     Field(discriminator="kind"),
 ]
+
+
+_PREPROCESSORS: Mapping[type[Config], Callable[[Any], Preprocessor]] = {
+    ImagePreprocessConfig: ImagePreprocessor,
+    FakePreprocessConfig: FakePreprocessor,
+    AudioPreprocessConfig: AudioPreprocessor,
+    AudioSummaryConfig: AudioSummaryPreprocessor,
+    SpeechPreprocessConfig: SpeechPreprocessor,
+    WaveformFramesConfig: WaveformFramesPreprocessor,
+    BoxedPreprocessConfig: BoxedPreprocessor,
+    CropPreprocessConfig: CropPreprocessor,
+}
+"""Of all kinds but texts, which need a tokenizer as well."""
 
 
 def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Preprocessor:
@@ -37,25 +54,19 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         CorruptArtifact: the description is of no kind this version knows.
         MissingArtifact: it is a text's, and the tokenizer is not given.
     """
-    try:
-        adapter: TypeAdapter[AnyConfig] = TypeAdapter(AnyConfig)
-        config = adapter.validate_json(preprocessing)
-    except ValidationError as error:
-        raise CorruptArtifact(f"the encoder's preprocessing is unknown to this version: {error}") from None
-    if isinstance(config, ImagePreprocessConfig):
-        return ImagePreprocessor(config)
-    if isinstance(config, FakePreprocessConfig):
-        return FakePreprocessor(config)
-    if isinstance(config, AudioPreprocessConfig):
-        return AudioPreprocessor(config)
-    if isinstance(config, AudioSummaryConfig):
-        return AudioSummaryPreprocessor(config)
-    if isinstance(config, WaveformFramesConfig):
-        return WaveformFramesPreprocessor(config)
-    if isinstance(config, BoxedPreprocessConfig):
-        return BoxedPreprocessor(config)
-    if isinstance(config, CropPreprocessConfig):
-        return CropPreprocessor(config)
+    config = config_of(preprocessing)
+    if not isinstance(config, TextPreprocessConfig):
+        preprocessor: Preprocessor = _PREPROCESSORS[type(config)](config)
+        return preprocessor
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)
+
+
+def config_of(preprocessing: str) -> AnyConfig:
+    """Raises CorruptArtifact: the description is of no kind this version knows."""
+    adapter: TypeAdapter[AnyConfig] = TypeAdapter(AnyConfig)
+    try:
+        return adapter.validate_json(preprocessing)
+    except ValidationError as error:
+        raise CorruptArtifact(f"the encoder's preprocessing is unknown to this version: {error}") from None

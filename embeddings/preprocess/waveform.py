@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,8 +31,8 @@ Place = Literal["start", "centre", "spread"]
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
 _CODINGS = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III")
-_BLOCK_FRAMES = 65_536
-_UNKNOWN_LENGTH = 1 << 40
+BLOCK_FRAMES = 65_536
+UNKNOWN_LENGTH = 1 << 40
 _TAKES = "WAV, FLAC, Ogg (Vorbis, Opus) and MP3 are read: convert it to one of these"
 
 
@@ -74,6 +75,23 @@ def read_sound(content: bytes, listening: Listening, limits: SoundLimits = Sound
             decode_memory.
         EnvironmentProblem: soundfile is not installed here.
     """
+    with opened(content, limits) as file:
+        waveforms = list(_heard(file, listening))
+    if not all(np.isfinite(waveform).all() for waveform in waveforms):
+        raise Refused("not_finite", "the sound holds samples that are no finite numbers; export it again")
+    if not any(waveform.any() for waveform in waveforms):
+        raise Refused("empty", "the sound is silent: not one sample differs from zero in the parts that are heard")
+    return waveforms
+
+
+@contextmanager
+def opened(content: bytes, limits: SoundLimits) -> Iterator[Any]:
+    """The file as a `soundfile.SoundFile`, looked at and within the limits; what reading it raises becomes a refusal.
+
+    Raises:
+        Refused: empty, unknown_format, too_large, too_long, damaged, decode_memory.
+        EnvironmentProblem: soundfile is not installed here.
+    """
     if not content:
         raise Refused("empty", "the sound file is empty")
     if len(content) > limits.max_bytes:
@@ -81,14 +99,25 @@ def read_sound(content: bytes, listening: Listening, limits: SoundLimits = Sound
     _require_known(content)
     require_whole(content)
     try:
-        waveforms = list(_windows(content, listening, limits))
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: the package without its library
+        raise EnvironmentProblem(
+            f"reading sound needs soundfile ({error}): install requirements/cpu.txt or requirements/gpu.txt"
+        ) from None
+    try:
+        with soundfile.SoundFile(_File(content)) as file:
+            _require_usable(file, limits)
+            if file.frames >= UNKNOWN_LENGTH:
+                # soundfile seeks after each read, and libsndfile cannot at the end of such a stream.
+                file._info.seekable = 0
+            yield file
     except MemoryError:
         raise Refused("decode_memory", "decoding the sound takes more memory than is allowed; shorten it") from None
-    if not all(np.isfinite(waveform).all() for waveform in waveforms):
-        raise Refused("not_finite", "the sound holds samples that are no finite numbers; export it again")
-    if not any(waveform.any() for waveform in waveforms):
-        raise Refused("empty", "the sound is silent: not one sample differs from zero in the parts that are heard")
-    return waveforms
+    except soundfile.SoundFileError as error:
+        reason = getattr(error, "error_string", str(error)).strip()
+        raise Refused("damaged", f"the sound is damaged: {reason}") from None
+    except (ValueError, OverflowError, RuntimeError) as error:  # what a hostile header can make of sizes
+        raise Refused("damaged", f"the sound is damaged: {error}") from None
 
 
 def window_starts(n_frames: int, window_frames: int, windows: int, place: Place) -> tuple[list[int], int]:
@@ -113,24 +142,6 @@ def _require_known(content: bytes) -> None:
         raise Refused("unknown_format", f"not a sound file that can be told by its first bytes; {_TAKES}")
 
 
-def _windows(content: bytes, listening: Listening, limits: SoundLimits) -> Iterator[Waveform]:
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:  # OSError: the package without its library
-        raise EnvironmentProblem(
-            f"reading sound needs soundfile ({error}): install requirements/cpu.txt or requirements/gpu.txt"
-        ) from None
-    try:
-        with soundfile.SoundFile(_File(content)) as file:
-            _require_usable(file, limits)
-            yield from _heard(file, listening)
-    except soundfile.SoundFileError as error:
-        reason = getattr(error, "error_string", str(error)).strip()
-        raise Refused("damaged", f"the sound is damaged: {reason}") from None
-    except (ValueError, OverflowError, RuntimeError) as error:  # what a hostile header can make of sizes
-        raise Refused("damaged", f"the sound is damaged: {error}") from None
-
-
 def _require_usable(file: Any, limits: SoundLimits) -> None:
     coding = str(file.subtype)
     if file.format not in _FORMATS or not coding.startswith(_CODINGS):
@@ -143,14 +154,14 @@ def _require_usable(file: Any, limits: SoundLimits) -> None:
     if file.frames <= 0:
         raise Refused("empty", "the sound file holds no sound")
     seconds = file.frames / file.samplerate
-    if file.frames < _UNKNOWN_LENGTH and seconds > limits.max_seconds:
+    if file.frames < UNKNOWN_LENGTH and seconds > limits.max_seconds:
         raise Refused("too_long", f"the sound lasts {seconds:.0f} s, more than the {limits.max_seconds:.0f} s allowed")
 
 
 def _heard(file: Any, listening: Listening) -> Iterator[Waveform]:
     rate, target = file.samplerate, listening.sample_rate
     window_frames = math.ceil(listening.window_samples * rate / target)
-    is_known = file.frames < _UNKNOWN_LENGTH  # a FLAC stream need not say how long it is: then its start is heard
+    is_known = file.frames < UNKNOWN_LENGTH  # a FLAC stream need not say how long it is: then its start is heard
     n_frames = file.frames if is_known else window_frames * listening.windows
     starts, length = window_starts(n_frames, window_frames, listening.windows, listening.place)
     for start in starts:
@@ -171,17 +182,26 @@ def _mono(file: Any, start: int, n_frames: int) -> NDArray[np.float32]:
         file.seek(start)
     parts = []
     while n_frames > 0:
-        block = file.read(min(_BLOCK_FRAMES, n_frames), dtype="float32", always_2d=True)
+        block = mono_block(file, min(BLOCK_FRAMES, n_frames))
         if not len(block):
             break
-        parts.append(block.mean(axis=1, dtype=np.float32))
+        parts.append(block)
         n_frames -= len(block)
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def mono_block(file: Any, n_frames: int) -> Waveform:
+    """The next frames, float32 [up to n_frames]; fewer at the end of the file."""
+    block = file.read(n_frames, dtype="float32", always_2d=True)
+    mono: Waveform = block.mean(axis=1, dtype=np.float32)
+    return mono
 
 
 class _File(io.BytesIO):
     """The bytes for libsndfile, which may seek to anywhere: an exception in its callbacks cannot be raised."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.getbuffer().nbytes}[whence]
+        if whence == io.SEEK_SET:
+            return super().seek(max(0, offset))
+        base = self.tell() if whence == io.SEEK_CUR else super().seek(0, io.SEEK_END)
         return super().seek(max(0, base + offset))
