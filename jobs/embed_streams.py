@@ -18,6 +18,7 @@ from embeddings.embed import EmbedOptions, EmbedProgress, EmbedReport, embed_ite
 from embeddings.encoder import Encoder
 from embeddings.engines.run import EngineConfig, embed_with_engine
 from embeddings.engines.spec import ReaderSpec, WorkerSpec
+from embeddings.reading import ContentReader
 from embeddings.registry import n_gpus
 from embeddings.shards import store_folder, write_atomically
 from embeddings.sources.reader import CatalogueReader, open_reader
@@ -63,7 +64,7 @@ class Stream:
         return folder.with_name(folder.name + self.suffix)
 
 
-def embed_stream(workspace: Workspace, stream: Stream, reader: CatalogueReader, choice: EmbedChoice) -> EmbedReport:
+def embed_stream(workspace: Workspace, stream: Stream, reader: ContentReader, choice: EmbedChoice) -> EmbedReport:
     """Encode what no earlier run encoded; what is refused goes to the stream's quarantine. Raises as `embed_items`."""
     options = EmbedOptions(
         shard_size=workspace.config.encoders.shard_size,
@@ -113,7 +114,7 @@ def _say(stream: Stream, report: EmbedReport) -> None:
     known = f"{report.n_reused} known already, {report.n_duplicates + report.n_same} duplicates"
     console.print(
         f"  {stream.name}: {report.n_encoded} encoded, {known}, {report.n_absent} without, {report.n_failed} refused"
-        f"  [dim]{stream.encoder.space.encoder} ({report.compute})[/]"
+        f"  [dim]{stream.encoder.space.encoder.partition(' {')[0]} ({report.compute})[/]"
     )
     if report.n_encoded:
         saved = (

@@ -19,17 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
 from rich.table import Table
 
 from embeddings.tagging.heads import Head
 from embeddings.tagging.taxonomy import Taxonomy
+from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
 from jobs.artifacts import Dataset, load_dataset
 from jobs.embed_streams import EmbedChoice
 from jobs.progress import console, progress_bar
 from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
 from jobs.tag_vectors import TagContent, Vectors, tag_contents
-from jobs.transcripts import write_transcripts
 from recsys.errors import MissingArtifact
 from recsys.manifest import fingerprint
 from recsys.storage.artifact_files import latest, read_artifact, write_artifact
@@ -102,32 +101,40 @@ def _verdicts(head: Head, item_ids: Sequence[str], vectors: Vectors, now: dateti
 
 def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
     """Boxes; the objects in them are embedded by themselves, so that things like one can be found."""
-    from embeddings.tagging.detection import detection_labels, detection_spec
+    from embeddings.tagging.detection import Detector, detection_spec
     from embeddings.tagging.objects import tags_of_records
+    from jobs.tag_objects import embed_objects, tags_of_labels
 
-    from jobs.tag_objects import embed_objects
-
-    taxonomy, config = taxonomy_of(workspace), workspace.config.tagging.detection
-    spec = detection_spec(config, taxonomy, root=workspace.root)
+    told = taxonomy_of(workspace)
+    spec = detection_spec(workspace.config.tagging.detection, told, folder=workspace.root)
     content = _records_of(workspace, dataset, "image", spec, "detection", choice)
-    records = content.records(workspace)
-    labels = detection_labels(spec)
-    taxonomy = taxonomy or Taxonomy.of_labels(labels)
-    thresholds = thresholds_of(workspace, taxonomy, "detection")
+    detector = content.stream.encoder
+    assert isinstance(detector, Detector)
+    labels, are_tags = detector.labels, detector.labels_are_tags
+    taxonomy = told or Taxonomy.of_labels(labels)
+    meaning = tags_of_labels(taxonomy, labels, labels_are_tags=are_tags)
     version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
-    model = content.space.encoder.split(" ")[0]
-    item_ids = dataset.vocabulary.item_ids
-    covers = tuple(taxonomy.labels_of("detection", labels))
+    item_ids, records = dataset.vocabulary.item_ids, content.records(workspace)
     rows = tags_of_records(
-        item_ids, records, taxonomy, thresholds, labels=labels, model=model, version=version, now=now
+        item_ids,
+        records,
+        taxonomy,
+        thresholds_of(workspace, taxonomy, "detection"),
+        labels=labels,
+        labels_are_tags=are_tags,
+        model=content.space.encoder.split(" ")[0],
+        version=version,
+        now=now,
     )
-    embed_objects(workspace, dataset, content, records, choice)
-    return Tagged(rows, judged_table(item_ids, content.present, content.refused_ids()), covers, version)
+    embed_objects(workspace, dataset, records, meaning, choice)
+    judged = judged_table(item_ids, content.present, content.refused_ids())
+    return Tagged(rows, judged, tuple(dict.fromkeys(meaning.values())), version)
 
 
 def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
     """Transcripts, which become texts of the items; and tags of languages, where the taxonomy has them."""
     from embeddings.tagging.speech import speech_spec, tags_of_transcripts
+    from jobs.transcripts import write_transcripts
 
     spec = speech_spec(workspace.config.tagging.speech)
     content = _records_of(workspace, dataset, "audio", spec, "speech", choice)
@@ -180,7 +187,7 @@ def show(tagged: Tagged) -> dict[str, Any]:
     """A table of the most frequent tags, and the figures of it all."""
     yes, unsure = (_counts(tagged.rows, verdict) for verdict in ("yes", "unsure"))
     status = Counter(tagged.judged["status"].to_pylist())
-    table = Table("tag", "items", "unsure", box=None, pad_edge=False)
+    table = Table("  tag", "items", "unsure", box=None, pad_edge=False)
     for tag, n in yes.most_common(_SHOWN):
         table.add_row(f"  {tag}", f"{n:,}", f"{unsure[tag]:,}")
     if yes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from embeddings.tagging.heads import Head, Threshold
+from embeddings.tagging.image_heads import as_the_taxonomy_says
 from embeddings.tagging.taxonomy import Taxonomy, load_taxonomy
 from jobs.artifacts import Dataset
 from jobs.tag_vectors import encoder_specs
@@ -53,23 +54,22 @@ def head_of(workspace: Workspace, name: str, taxonomy: Taxonomy | None) -> tuple
     """
     if name not in HEADS:
         raise ConfigError(f"there is no head called {name!r}: the heads are {', '.join(HEADS)}")
-    config = workspace.config.tagging
+    config, spec = workspace.config.tagging, encoder_specs(workspace)
     wanted = {"image": config.image.head, "audio": config.audio.head}.get(name, "trained")
     trained = trained_head(workspace, name) if wanted in ("auto", "trained") else None
     if trained is not None:
         head, folder = trained
         own = {"image": f"onnx:{folder / FINETUNED}"} if (folder / FINETUNED).exists() else {}
-        return head, own
+        return as_the_taxonomy_says(head, taxonomy), own
     if wanted == "trained":
         raise ConfigError(f"no {name} head was trained yet: run `recsys tag train --head {name} --labels labels.csv`")
-    spec = encoder_specs(workspace)[name]
     if name == "image":
         from embeddings.tagging.image_heads import image_head
 
-        return image_head(spec, wanted, config, taxonomy), {}
-    from embeddings.tagging.audio_heads import audio_head
+        return image_head(config, taxonomy, None, encoder=spec["image"], device=workspace.config.encoders.device), {}
+    from embeddings.tagging.audio_heads import ready_made_audio_head
 
-    return audio_head(spec, wanted, config, taxonomy), {}
+    return ready_made_audio_head(spec["audio"], taxonomy, config), {}
 
 
 def heads_to_run(workspace: Workspace, dataset: Dataset) -> list[str]:

@@ -57,7 +57,7 @@ def image_head(
     if kind == "trained":
         if trained is None:
             raise ConfigError("there is no trained head for images: run `recsys tag train --head image`")
-        return _as_the_taxonomy_says(trained, taxonomy)
+        return as_the_taxonomy_says(trained, taxonomy)
     defaults = {"threshold": config.threshold, "unsure_from": config.unsure_from}
     if kind == "classifier":
         return image_classifier_head(spec, taxonomy, **defaults)
@@ -179,7 +179,7 @@ def default_thresholds(
     return found
 
 
-def _as_the_taxonomy_says(head: Head, taxonomy: Taxonomy | None) -> Head:
+def as_the_taxonomy_says(head: Head, taxonomy: Taxonomy | None) -> Head:
     """The head with the taxonomy's thresholds in place of its own, where it gives any."""
     thresholds: dict[str, Threshold] = {}
     for tag, own in head.spec.thresholds.items():

@@ -32,7 +32,7 @@ _JOBS = {
     "evaluation": "recsys evaluate",
     "tags": "recsys tag",
     "head": "recsys tag train",
-    "objects": "recsys tag --head detection",
+    "detected": "recsys tag --head detection",
     "transcripts": "recsys tag --head speech",
 }
 _RESERVED = frozenset({"objects"})
