@@ -1,0 +1,1 @@
+"""Parts of the tagging benchmark: each module gives figures beside their bars."""
