@@ -76,6 +76,11 @@ class TorchEncoder(BaseEncoder):
                 for triple in (config.mean, config.std)
             )
 
+    @property
+    def tower(self) -> torch.nn.Module:
+        """The module that computes the vectors, on the encoder's device."""
+        return self._tower
+
     def compile(self, *, backend: str = "inductor") -> None:
         """Let torch compile the tower: up to minutes at the first batches, then faster on a GPU.
 
@@ -132,12 +137,12 @@ class TorchEncoder(BaseEncoder):
         """Queue one batch; a GPU computes it while the caller goes on."""
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             if isinstance(self.preprocessor, ImagePreprocessor):
-                outputs = self._call(self._pixels(features))
+                outputs = self._call(self.pixels(features))
             else:
                 outputs = self._call(*self._arrays(features))
             return _Running.of(outputs[: len(features)])
 
-    def _pixels(self, features: Sequence[Features]) -> torch.Tensor:
+    def pixels(self, features: Sequence[Features]) -> torch.Tensor:
         """uint8 [S, S, 3] each → normalised [B, 3, S, S], which lies in memory as [B, S, S, 3]: channels last."""
         n_rows = max(len(features), self._fixed_size)
         host = torch.zeros((n_rows, *features[0].shape), dtype=torch.uint8, pin_memory=self._transfers is not None)

@@ -49,7 +49,7 @@ def _wants_bundled(workspace: Path) -> bool:
         encoders = Workspace.open(workspace).config.encoders
     except ConfigError:
         encoders = WorkspaceConfig().encoders
-    return "bundled" in (encoders.image, encoders.text)
+    return any(spec.partition("@")[0] == "bundled" for spec in (encoders.image, encoders.text))
 
 
 def report(found: list[Check], json_file: Path | None = None) -> int:

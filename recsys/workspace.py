@@ -36,8 +36,9 @@ class EncodersConfig(Config):
     """The `[encoders]` section: which models see and read the items.
 
     Attributes:
-        image: `bundled`, `open_clip:<arch>/<pretrained or path>`, `transformers:<name or path>`, `fake` or `none`.
-        text: the same; with `open_clip:` for both, pictures and words share one space.
+        image: `bundled` (or `bundled@<side in pixels>`), `open_clip:<arch>/<pretrained or path>`,
+            `transformers:<name or path>`, `onnx:<folder that a fine-tuned encoder was written to>`, `fake` or `none`.
+        text: the same, without a side; with `open_clip:` for both, pictures and words share one space.
         audio: `logmel` (needs no weights), `transformers:<AST or CLAP name or path>`, `fake` or `none`; where no item
             has a sound, nothing is loaded.
         text_template: the words of an item, from {title}, {description}, {categories}, {attributes} and

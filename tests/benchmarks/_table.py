@@ -46,7 +46,17 @@ def show(figures: Sequence[Figure]) -> int:
 
 
 def interleaved(ours: Callable[[], object], peer: Callable[[], object], *, rounds: int = 5) -> tuple[float, str]:
-    """How many times as fast ours is: the median over rounds of peer's seconds / ours, and a note with the spread.
+    """How many times as fast ours is: the median over rounds of peer's seconds / ours, and a note with the spread."""
+    seconds = timed_rounds(ours, peer, rounds=rounds)
+    ratios = [theirs / mine for mine, theirs in seconds]
+    best = min(theirs for _, theirs in seconds) / min(mine for mine, _ in seconds)
+    return statistics.median(ratios), f"rounds {min(ratios):.2f} to {max(ratios):.2f}, ratio of the minima {best:.2f}"
+
+
+def timed_rounds(
+    ours: Callable[[], object], peer: Callable[[], object], *, rounds: int = 5
+) -> list[tuple[float, float]]:
+    """Seconds of (ours, peer), round by round.
 
     A round runs both, in alternating order, so that a slow minute of the machine slows both.
     """
@@ -56,9 +66,7 @@ def interleaved(ours: Callable[[], object], peer: Callable[[], object], *, round
         pair = (ours, peer) if number % 2 else (peer, ours)
         took = {each: _seconds(each) for each in pair}
         seconds.append((took[ours], took[peer]))
-    ratios = [theirs / mine for mine, theirs in seconds]
-    best = min(theirs for _, theirs in seconds) / min(mine for mine, _ in seconds)
-    return statistics.median(ratios), f"rounds {min(ratios):.2f} to {max(ratios):.2f}, ratio of the minima {best:.2f}"
+    return seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:

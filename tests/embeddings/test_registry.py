@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from embeddings.hub import hub_answers
-from embeddings.onnx_encoder import OnnxEncoder
-from embeddings.registry import load_encoders, text_preprocessor
+from embeddings.onnx_encoder import OnnxEncoder, export
+from embeddings.registry import load_encoders, load_torch_image, text_preprocessor
 from recsys.errors import ConfigError, EnvironmentProblem, WeightsUnavailable
 
 
@@ -106,3 +106,41 @@ def test_the_bundled_tokenizer_counts_what_it_cannot_spell() -> None:
     assert preprocessor.unknown_share(["A dog's life"]) == 0.0
     assert preprocessor.unknown_share(["肖申克的救赎 电影"]) > 0.5
     assert text_preprocessor("fake") is None
+
+
+def test_the_bundled_pictures_come_at_any_side_each_in_a_space_of_its_own(pictures: list[bytes]) -> None:
+    spaces = []
+    for spec, side in (("bundled", 192), ("bundled@192", 192), ("bundled@64", 64)):
+        image = load_encoders(spec, "none", device="cpu").image
+        assert image is not None
+        assert image.preprocess(pictures[0]).shape == (side, side, 3)
+        assert image.encode(pictures[:1]).shape == (1, 1280)
+        spaces.append(image.space)
+    assert spaces[0] == spaces[1]
+    assert spaces[0] != spaces[2]
+    with pytest.raises(ConfigError, match="sees pictures only"):
+        load_encoders("none", "bundled@64", device="cpu")
+
+
+@pytest.mark.parametrize("spec", ["bundled@", "bundled@abc", "bundled@8", "bundled@4096", "bundled@-224", "bundled@²"])
+def test_a_side_that_cannot_be_says_how_to_write_one(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"write bundled, or bundled@<side in pixels>, from 64 to 1024"):
+        load_encoders(spec, "none", device="cpu")
+
+
+def test_an_exported_pair_is_loaded_by_its_folder_without_torchs_form(clip_folder: Path, tmp_path: Path) -> None:
+    spec = f"open_clip:{clip_folder}"
+    pair = load_encoders(spec, spec, device="cpu", precision="fp32")
+    assert pair.image is not None
+    assert pair.text is not None
+    export(pair.image, tmp_path)
+    export(pair.text, tmp_path)
+    again = load_encoders(f"onnx:{tmp_path}", f"onnx:{tmp_path}", threads=2)
+    assert isinstance(again.image, OnnxEncoder)
+    assert isinstance(again.text, OnnxEncoder)
+    assert (again.image.space, again.text.space) == (pair.image.space, pair.text.space)
+    assert again.aligned
+    assert (again.image.parallel, again.text.parallel) == (2, 2)
+    assert (again.text.encode(["two dogs"]) == pair.text.encode(["two dogs"])).all()
+    with pytest.raises(ConfigError, match="cannot be trained on"):
+        load_torch_image(f"onnx:{tmp_path}")
