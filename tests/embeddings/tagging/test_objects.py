@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import copy
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any

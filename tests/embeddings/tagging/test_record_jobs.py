@@ -22,7 +22,7 @@ from embeddings.tagging.detection import Detector, load_detector
 from recsys.errors import MissingArtifact
 from tests.embeddings.conftest import picture, saved
 from tests.embeddings.engines.catalogues import stored_bytes
-from tests.embeddings.tagging.fake_records import N_PICTURES, FakeRecords, embed, pictures
+from tests.embeddings.tagging.fake_records import N_PICTURES, embed, pictures
 from tests.embeddings.tagging.test_yolox import spec_of
 from tests.embeddings.tagging.toy_yolox import save_toy
 from tests.worlds.in_memory_reader import InMemoryReader
@@ -121,7 +121,11 @@ def test_pictures_at_the_limit_of_what_is_decoded_fit_into_a_worker(tmp_path: Pa
     options = EmbedOptions(decode_workers=1)
     report = embed_items(items, detector, tmp_path / "store", reader=InMemoryReader(contents), options=options)
     assert [(each.item_id, each.reason) for each in report.rejected] == []
-    sizes = {key: (record["width"], record["height"]) for key, record in stored(tmp_path / "store", detector).items() if record}
+    sizes = {
+        key: (record["width"], record["height"])
+        for key, record in stored(tmp_path / "store", detector).items()
+        if record
+    }
     assert sizes == {"large.jpg": (3900, 6000), "large.png": (6000, 3900)}
 
 
@@ -149,5 +153,3 @@ def test_workers_of_an_engine_load_the_detector_from_its_spec(tmp_path: Path) ->
     embed_items(items, encoder, tmp_path / "alone", reader=open_contents(spec), options=options)
     assert stored_bytes(tmp_path / "store") == stored_bytes(tmp_path / "alone")
     assert {len(record["boxes"]) for record in stored(tmp_path / "store", encoder).values() if record} == {2}
-
-
