@@ -86,7 +86,8 @@ def _turned(
     hits: list[Marked],
 ) -> Iterator[dict[str, Any]]:
     """The same on copies that say by their EXIF orientation how they were held."""
-    n_found, shifts = 0, {"PNG": [0.0], "JPEG": [0.0]}
+    n_found = 0
+    shifts: dict[str, list[float]] = {"PNG": [], "JPEG": []}
     for orientation in _TURNS:
         for image_format, apart in shifts.items():
             records = {
@@ -98,10 +99,8 @@ def _turned(
     yield _share(what, n_found, len(_TURNS) * len(marked), RECALL, "")
     for image_format, note in (("PNG", "the same pixels"), ("JPEG", "compressed once more, which moves pixels")):
         what = f"detection: how far a box moves on such copies, of the picture's longest side ({image_format})"
-        worst = max(shifts[image_format])
-        yield _figure(
-            what, worst, bar=MAX_SHIFT, at_least=False, note=f"{note}; mean {np.mean(shifts[image_format][1:]):.4f}"
-        )
+        apart = shifts[image_format] or [math.nan]
+        yield _figure(what, max(apart), bar=MAX_SHIFT, at_least=False, note=f"{note}; mean {np.mean(apart):.4f}")
 
 
 def turned(content: bytes, orientation: int, image_format: str) -> bytes:
