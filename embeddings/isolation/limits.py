@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from embeddings.preprocess.boxed import BoxedPreprocessConfig
 from embeddings.preprocess.build import config_of
 from embeddings.preprocess.speech import SpeechPreprocessConfig
 
@@ -63,6 +64,8 @@ def limits_of(preprocessing: str) -> DecodeLimits:
     1.8 MiB as int16. Raises CorruptArtifact: it is of no kind this version knows.
     """
     config, usual = config_of(preprocessing), DecodeLimits()
+    if isinstance(config, BoxedPreprocessConfig):  # up to 800 x 1333 pixels, 102 MB of them
+        return replace(usual, ahead_items=32)
     if not isinstance(config, SpeechPreprocessConfig):
         return usual
     cpu_s = 2.0 + config.max_minutes

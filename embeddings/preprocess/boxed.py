@@ -115,21 +115,23 @@ class BoxedPreprocessor:
         """(RGB and upright, its true size, by what its edges were divided while decoding)."""
         if format_of(content) == "JPEG":
             frame = jpeg.read_frame(content)
-            divisor = jpeg.divisor_for(frame, _JPEG_MARGIN * self._longest())
+            orientation = orientation_of(content, frame)
+            size = (frame.width, frame.height)
+            size = size[::-1] if orientation in ON_ITS_SIDE else size
+            divisor = self._divisor(size)
             if divisor > 1:
                 frame.check(jpeg.MAX_JPEG_PIXELS, -(-frame.width // divisor) * -(-frame.height // divisor))
                 pixels = jpeg.decode_pixels(content, frame, divisor)
                 if pixels is not None:
-                    orientation = orientation_of(content, frame)
-                    size = (frame.width, frame.height)
-                    size = size[::-1] if orientation in ON_ITS_SIDE else size
                     return to_rgb(upright(as_image(pixels), orientation)), size, divisor
         image = decode_image(content)
         image = on_white(image) if image.has_transparency_data else to_rgb(image)
         return image, image.size, 1
 
-    def _longest(self) -> int:
-        return max(self.config.width, self.config.height, self.config.longest_edge)
+    def _divisor(self, size: Size) -> int:
+        """By what libjpeg may divide the edges, and leave `_JPEG_MARGIN` times what the canvas holds."""
+        scale = min(before / after for before, after in zip(size, self.config.placed(size), strict=True))
+        return next((divisor for divisor in (8, 4, 2) if scale >= _JPEG_MARGIN * divisor), 1)
 
     def _resized(self, image: Image.Image, extent: tuple[float, float], size: Size) -> NDArray[np.uint8]:
         """`extent` of `image`, from its top left, at `size`: uint8 [H, W, 3]."""

@@ -10,6 +10,7 @@ import pytest
 import transformers
 from PIL import Image
 
+from embeddings.isolation import DecodePool
 from embeddings.preprocess.boxed import BoxedPreprocessConfig, BoxedPreprocessor, original_size
 from embeddings.preprocess.build import build_preprocessor
 from embeddings.refused import Refused
@@ -87,9 +88,7 @@ def test_sampling_takes_the_four_nearest_pixels_as_opencv_does() -> None:
     across, down = (x - left)[None, :, None], (y - top)[:, None, None]
     rows = [np.clip(top + step, 0, 99) for step in (0, 1)]
     columns = [np.clip(left + step, 0, 149) for step in (0, 1)]
-    upper, lower = (
-        levels[row][:, columns[0]] * (1 - across) + levels[row][:, columns[1]] * across for row in rows
-    )
+    upper, lower = (levels[row][:, columns[0]] * (1 - across) + levels[row][:, columns[1]] * across for row in rows)
     assert np.abs(ours - (upper * (1 - down) + lower * down)).max() <= 1.0
 
 
@@ -177,3 +176,12 @@ def turned(image: Image.Image, orientation: int, image_format: str) -> bytes:
     buffer = io.BytesIO()
     stored.save(buffer, image_format, exif=exif, **({"quality": 95} if image_format == "JPEG" else {}))
     return buffer.getvalue()
+
+
+def test_a_photograph_of_24_megapixels_fits_into_a_worker_however_it_was_held() -> None:
+    config = BoxedPreprocessConfig(fit="edges", shortest_edge=800, longest_edge=1333)
+    photograph = turned(picture(600, 398).resize((6000, 3980)), 6, "JPEG")
+    with DecodePool(canonical_json(config.model_dump(mode="json")), workers=1) as pool:
+        [(_, features)] = pool.map([("photograph", photograph)])
+    assert isinstance(features, np.ndarray)
+    assert (features.shape, original_size(features)) == ((801, 1206, 3), (6000, 3980))

@@ -49,7 +49,9 @@ def same_boxes(record: dict[str, Any], boxes: np.ndarray, scores: np.ndarray, la
         (label, *np.clip(box, 0, [record["width"], record["height"]] * 2), score)
         for label, box, score in zip(labels, boxes, scores, strict=True)
     ]
-    theirs = [each for each in theirs if round(each[1], 2) < round(each[3], 2) and round(each[2], 2) < round(each[4], 2)]
+    theirs = [
+        each for each in theirs if round(each[1], 2) < round(each[3], 2) and round(each[2], 2) < round(each[4], 2)
+    ]
     ours = [(each["label"], *each["box"], each["confidence"]) for each in record["boxes"]]
     assert len(ours) == len(theirs) > 3
     left = list(theirs)
@@ -158,7 +160,9 @@ def test_prompts_that_do_not_fit_into_one_text_are_all_looked_for(tmp_path: Path
 def test_a_picture_gets_the_same_record_whoever_its_neighbours_are(tmp_path: Path) -> None:
     save_detr(tmp_path)
     detector = load_detector(spec_of(tmp_path))
-    features = [detector.preprocess(saved(image)) for image in [*pictures(), picture(64, 64), picture(192, 128, seed=9)]]
+    features = [
+        detector.preprocess(saved(image)) for image in [*pictures(), picture(64, 64), picture(192, 128, seed=9)]
+    ]
     assert len({each.shape for each in features}) > 2
     together, alone = detector.records(features), [detector.records([each])[0] for each in features]
     for one, other in zip(together, alone, strict=True):

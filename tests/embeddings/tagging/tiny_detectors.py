@@ -85,7 +85,11 @@ def save_grounding_dino(folder: Path) -> None:
         max_position_embeddings=32,
     )
     config = transformers.GroundingDinoConfig(
-        backbone_config=backbone, text_config=text, num_queries=10, max_text_len=16, **(_sizes() | {"decoder_layers": 2})
+        backbone_config=backbone,
+        text_config=text,
+        num_queries=10,
+        max_text_len=16,
+        **(_sizes() | {"decoder_layers": 2}),
     )
     _save(transformers.GroundingDinoForObjectDetection(config), folder)
     transformers.GroundingDinoImageProcessorPil(size=EDGES).save_pretrained(folder)
