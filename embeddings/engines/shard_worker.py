@@ -28,6 +28,7 @@ from embeddings.refused import Refused
 from embeddings.shards import ShardMarker, committed, write_shard
 from embeddings.work import encode_shard, plan_of
 
+
 @dataclass(frozen=True)
 class _Opened:
     """A shard that was taken; with its marker where a worker died between that and the end of its lease."""
