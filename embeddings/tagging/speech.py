@@ -1,15 +1,17 @@
 """Speech → transcripts, by Whisper in faster-whisper: the home of both libraries behind it.
 
 What is said is found first (Silero VAD, inside faster-whisper) and heard in windows that the model's 30 seconds hold.
-Every choice is the most probable one: nothing is drawn by chance, so the same sound gives the same transcript.
-Windows in which the model loops, or thinks itself that nobody speaks, are left out.
+Every choice is the most probable one: nothing is drawn by chance, so the same sound gives the same transcript. Where
+the model says one thing over and over it is asked again, forbidden to repeat itself; what still loops is left out, and
+so is that of which the model itself thinks that nobody speaks.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,8 @@ class Hearing(Config):
         window_s: longest window; less than the model's 30 s, because in silence behind it the last words end well.
         min_confidence: of a window; below it there are rarely words, but a model's dreams of noise.
         max_compression: zlib's ratio of a window's text; above it the model says one thing over and over.
+        retry_beam_size, retry_no_repeat, retry_penalty: of the second try: its beam, the number of tokens that may not
+            follow each other twice, and what a token's repetition costs (1 = nothing).
         language_windows: of 30 s, that are asked until one is sure of the language.
     """
 
@@ -56,7 +60,24 @@ class Hearing(Config):
     window_s: float = 28.0
     min_confidence: float = 0.15
     max_compression: float = 2.4
+    retry_beam_size: int = 5
+    retry_no_repeat: int = 4
+    retry_penalty: float = 1.1
     language_windows: int = 4
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where somebody speaks: seconds of a piece, and what was heard there."""
+
+    start_s: float
+    end_s: float
+    segments: tuple[_Heard, ...] = ()
+
+    @property
+    def compression(self) -> float:
+        said = " ".join(each.text for each in self.segments).encode()
+        return len(said) / len(zlib.compress(said)) if said else 0.0
 
 
 @dataclass(frozen=True)
@@ -97,28 +118,28 @@ class SpeechEncoder(RecordEncoder):
         return [self._record(each) for each in features]
 
     def _record(self, samples: NDArray[np.int16]) -> dict[str, Any]:
-        duration_s = len(samples) / SAMPLE_RATE
+        duration_s = round(len(samples) / SAMPLE_RATE, 3)
         language, confidence = self.hearing.language, 1.0 if self.hearing.language else 0.0
         heard: list[_Heard] = []
-        for start, piece in _pieces(samples):
+        for start_s, piece in _pieces(samples):
             windows = self._windows(piece)
             if not windows:
                 continue
-            segments, info = self._transcribe(piece, windows, language)
-            found = list(self._kept(segments, start / SAMPLE_RATE))
-            heard += found
+            windows, told, sure = self._transcribe(piece, windows, language)
+            found = [each for window in windows for each in window.segments]
+            heard += (replace(each, start_s=start_s + each.start_s, end_s=start_s + each.end_s) for each in found)
             if found and not language:
-                language, confidence = str(info.language), float(info.language_probability)
+                language, confidence = told, sure
         return {
             "text": " ".join(each.text for each in heard),
             "language": language if heard else "",
             "language_confidence": round(confidence, 4) if heard else 0.0,
-            "duration_s": round(duration_s, 3),
+            "duration_s": duration_s,
             "segments": _in_order(heard, duration_s),
         }
 
-    def _windows(self, piece: NDArray[np.float32]) -> list[dict[str, float]]:
-        """Where speech is, in seconds: neighbours together as long as a window holds them."""
+    def _windows(self, piece: NDArray[np.float32]) -> list[_Window]:
+        """Where speech is: neighbours together as long as a window holds them."""
         from faster_whisper.vad import VadOptions, get_speech_timestamps
 
         options = VadOptions(
@@ -127,37 +148,57 @@ class SpeechEncoder(RecordEncoder):
             max_speech_duration_s=self.hearing.window_s,
             min_silence_duration_ms=160,
         )
-        windows: list[dict[str, float]] = []
+        windows: list[_Window] = []
         for found in get_speech_timestamps(piece, options, SAMPLE_RATE):
-            start, end = found["start"] / SAMPLE_RATE, found["end"] / SAMPLE_RATE
-            if windows and end - windows[-1]["start"] <= self.hearing.window_s:
-                windows[-1]["end"] = end
+            start_s, end_s = found["start"] / SAMPLE_RATE, found["end"] / SAMPLE_RATE
+            if windows and end_s - windows[-1].start_s <= self.hearing.window_s:
+                windows[-1] = _Window(windows[-1].start_s, end_s)
             else:
-                windows.append({"start": start, "end": end})
+                windows.append(_Window(start_s, end_s))
         return windows
 
     def _transcribe(
-        self, piece: NDArray[np.float32], windows: list[dict[str, float]], language: str
-    ) -> tuple[Iterator[Any], Any]:
+        self, piece: NDArray[np.float32], windows: Sequence[_Window], language: str
+    ) -> tuple[list[_Window], str, float]:
+        """The windows with what is said in them; the language, and how sure it is."""
+        hearing = self.hearing
+        heard, told, sure = self._ask(piece, windows, language, beam_size=hearing.beam_size)
+        loops = [window for window in heard if window.compression > hearing.max_compression]
+        if loops:
+            again, _, _ = self._ask(
+                piece,
+                loops,
+                told,
+                beam_size=hearing.retry_beam_size,
+                no_repeat_ngram_size=hearing.retry_no_repeat,
+                repetition_penalty=hearing.retry_penalty,
+            )
+            heard = sorted([*(each for each in heard if each not in loops), *again], key=lambda each: each.start_s)
+        return [each for each in heard if each.compression <= hearing.max_compression], told, sure
+
+    def _ask(
+        self, piece: NDArray[np.float32], windows: Sequence[_Window], language: str, **how: Any
+    ) -> tuple[list[_Window], str, float]:
         segments, info = self._whisper.pipeline.transcribe(
             piece,
             language=language or None,
-            beam_size=self.hearing.beam_size,
             temperature=0.0,
             without_timestamps=False,
-            clip_timestamps=windows,
+            clip_timestamps=[{"start": each.start_s, "end": each.end_s} for each in windows],
             batch_size=_WINDOWS_AT_ONCE[self._whisper.device],
             language_detection_segments=self.hearing.language_windows,
+            **how,
         )
-        return iter(segments), info
-
-    def _kept(self, segments: Iterator[Any], piece_start_s: float) -> Iterator[_Heard]:
+        starts = np.array([each.start_s for each in windows])
+        of_window: list[list[_Heard]] = [[] for _ in windows]
         for each in segments:
             text = " ".join(each.text.split())
             confidence = math.exp(min(each.avg_logprob, 0.0)) * (1.0 - each.no_speech_prob)
-            is_loop = each.compression_ratio > self.hearing.max_compression
-            if text and not is_loop and confidence >= self.hearing.min_confidence:
-                yield _Heard(piece_start_s + each.start, piece_start_s + each.end, text, confidence)
+            if text and confidence >= self.hearing.min_confidence:
+                at = int(np.searchsorted(starts, each.start + 0.01, "right")) - 1  # their times are rounded
+                of_window[max(at, 0)].append(_Heard(each.start, each.end, text, confidence))
+        heard = [replace(window, segments=tuple(said)) for window, said in zip(windows, of_window, strict=True)]
+        return heard, str(info.language), float(info.language_probability)
 
 
 def load_speech(config: SpeechConfig, *, device: str = "cpu", threads: int = 1) -> SpeechEncoder | None:
@@ -190,15 +231,15 @@ def load_spec(spec: str, *, device: str = "cpu", threads: int = 1) -> SpeechEnco
     return load_speech(config, device=device, threads=threads)
 
 
-def _pieces(samples: NDArray[np.int16]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(where it starts, float32 [-1, 1)), each cut in the quietest tenth of a second of its last half minute."""
+def _pieces(samples: NDArray[np.int16]) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """(the second at which it starts, float32 in [-1, 1)); cut in the quietest tenth of a second of a half minute."""
     start, step, seek = 0, SAMPLE_RATE // 10, 30 * SAMPLE_RATE
     while start < len(samples):
         end = start + _PIECE_S * SAMPLE_RATE
         if end < len(samples):
             tail = samples[end - seek : end].astype(np.float32).reshape(-1, step)
             end = end - seek + int(np.argmin((tail**2).sum(axis=1))) * step + step // 2
-        yield start, samples[start:end].astype(np.float32) / np.float32(FULL_SCALE)
+        yield start / SAMPLE_RATE, samples[start:end].astype(np.float32) / np.float32(FULL_SCALE)
         start = end
 
 

@@ -30,6 +30,7 @@ _JOBS = {
     "embeddings": "recsys embed",
     "model": "recsys train",
     "evaluation": "recsys evaluate",
+    "transcripts": "recsys tag --head speech",
 }
 _RESERVED = frozenset({"objects"})
 
