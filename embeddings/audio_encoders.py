@@ -1,6 +1,7 @@
 """Encoders of sound by name: `logmel`, which needs no weights, `transformers:<name or folder>` (AST, CLAP), `fake`.
 
 `tflite:<file>` (YAMNet and its like) hears for tagging alone: it has no ONNX form for a release to carry.
+`speech:<JSON>` is what a job calls a recogniser of speech before its workers.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ NAME = "logmel"
 _GROUP_WEIGHTS = (1.0, 1.0, 0.7, 1.0)
 
 
-def load_audio(spec: str, *, device: str = "cpu", bf16: bool = False) -> BaseEncoder | None:
+def load_audio(spec: str, *, device: str = "cpu", bf16: bool = False, threads: int = 1) -> BaseEncoder | None:
     """The encoder of sound that `spec` names; None for `none`.
+
+    Args:
+        threads: of a CPU, for what does not compute batches side by side.
 
     Raises:
         ConfigError: the spec is unknown, or names a model that hears nothing.
@@ -38,6 +42,10 @@ def load_audio(spec: str, *, device: str = "cpu", bf16: bool = False) -> BaseEnc
         from embeddings.audio_transformers import load_audio_transformer
 
         return load_audio_transformer(spec, device=device, bf16=bf16)[0]
+    if spec.startswith("speech:"):
+        from embeddings.tagging.speech import load_spec
+
+        return load_spec(spec, device=device, threads=threads)
     if spec.startswith("tflite:"):
         from embeddings.tflite_encoder import load_tflite
 

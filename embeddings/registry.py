@@ -220,7 +220,7 @@ def _load_audio(spec: str, how: _How) -> BaseEncoder | None:
         return None
     from embeddings.audio_encoders import load_audio
 
-    return load_audio(spec, device=how.device, bf16=how.bf16)
+    return load_audio(spec, device=how.device, bf16=how.bf16, threads=how.threads)
 
 
 def _ready(encoder: BaseEncoder | None, how: _How, original: Callable[[], BaseEncoder | None]) -> Encoder | None:

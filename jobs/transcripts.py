@@ -1,13 +1,15 @@
-"""What is said in the items' sounds, as texts: `data/transcripts.*`, by hand or from whatever recognises speech.
+"""What is said in the items' sounds, as texts: what people give, else what `recsys tag --head speech` heard.
 
-JSON lines, CSV or Parquet with the columns `item_id` and `text`. Of two rows of one item the last counts, so that a
-job may append. Rows that cannot be taken go to `artifacts/transcripts/quarantine.parquet`, with reasons.
+People give `data/transcripts.*`: JSON lines, CSV or Parquet with the columns `item_id` and `text`. Of two rows of one
+item the last counts, so that a job may append; an empty text says that nothing is said. Rows that cannot be taken go
+to `artifacts/transcripts/quarantine.parquet`, with reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,19 +18,32 @@ from rich.markup import escape
 
 from jobs.artifacts import load_dataset
 from jobs.progress import console
-from recsys.errors import InputError
+from recsys.errors import InputError, MissingArtifact
 from recsys.fields import parse_id, parse_text
 from recsys.ingest.batches import Batch
 from recsys.ingest.csv_reader import read_csv
 from recsys.ingest.files import InputFile, find_transcripts
 from recsys.ingest.jsonl_reader import read_jsonl
 from recsys.ingest.parquet_reader import read_parquet
-from recsys.interactions import write_table
-from recsys.quarantine import Quarantine, Rejection, RowRefused
+from recsys.interactions import read_table, write_table
+from recsys.manifest import canonical_json, fingerprint
+from recsys.quarantine import QUARANTINE_SCHEMA, Quarantine, Rejection, RowRefused
+from recsys.storage.artifact_files import read_artifact, write_artifact
 from recsys.workspace import Workspace
 
 COLUMNS = ("item_id", "text")
 MAX_CHARACTERS = 1_000_000
+KIND, TRANSCRIPTS_FILE = "transcripts", "transcripts.parquet"
+TRANSCRIPTS_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),  # "" = nobody speaks
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("language_confidence", pa.float32(), nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("segments", pa.string(), nullable=False),  # JSON: [{"start_s", "end_s", "text", "confidence"}]
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -37,25 +52,83 @@ class Transcripts:
 
     Attributes:
         texts: item_id → what is said; items without words are left out.
+        silent: items of which a row says that nothing is said.
         quarantine: `recsys.quarantine.QUARANTINE_SCHEMA`.
     """
 
     texts: Mapping[str, str]
+    silent: frozenset[str]
     quarantine: pa.Table
 
 
 def transcripts(workspace: Workspace) -> Mapping[str, str]:
-    """item_id → transcript, of the items that were validated last; empty where there is no file.
+    """item_id → transcript, of the items that were validated last; what people say of an item wins.
 
     Raises:
         InputError: the file is not what its name claims, lacks a column, or is one of two.
-        MissingArtifact: nothing was validated yet.
+        MissingArtifact: nothing was validated yet, and there are transcripts.
     """
+    given, heard = _given(workspace), _heard(workspace)
+    if heard:
+        there = set(load_dataset(workspace).items["item_id"].to_pylist())
+        heard = {item_id: text for item_id, text in heard.items() if item_id in there and item_id not in given.silent}
+    return {**heard, **given.texts}
+
+
+def write_transcripts(
+    workspace: Workspace,
+    item_ids: Sequence[str],
+    records: Sequence[Mapping[str, Any] | None],
+    made_from: Mapping[str, Any],
+) -> Path:
+    """The artifact `transcripts`: what `embeddings.tagging.speech` heard, in the order given; the latest one counts.
+
+    Args:
+        records: of each item; None where it has no sound, or one that cannot be read: such items have no row.
+        made_from: what decides the records, as their embedding space.
+    """
+    rows = [
+        {
+            "item_id": item_id,
+            **{name: record[name] for name in ("text", "language", "language_confidence", "duration_s")},
+            "segments": canonical_json(record["segments"]),
+        }
+        for item_id, record in zip(item_ids, records, strict=True)
+        if record is not None
+    ]
+    table = pa.Table.from_pylist(rows, schema=TRANSCRIPTS_SCHEMA)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        write_table(table, folder / TRANSCRIPTS_FILE)
+        return {"items": len(table), "with_words": sum(bool(row["text"]) for row in rows)}
+
+    known = {**made_from, "rows": fingerprint(rows)}
+    return write_artifact(workspace.root, KIND, fingerprint(known), known, fill)
+
+
+def read_written(workspace: Workspace) -> pa.Table | None:
+    """`TRANSCRIPTS_SCHEMA`: the artifact that was written last; None where nothing was heard yet."""
+    try:
+        folder, _ = read_artifact(workspace.root, KIND)
+    except MissingArtifact:
+        return None
+    return read_table(folder / TRANSCRIPTS_FILE, TRANSCRIPTS_SCHEMA)
+
+
+def _heard(workspace: Workspace) -> dict[str, str]:
+    table = read_written(workspace)
+    if table is None:
+        return {}
+    pairs = zip(table["item_id"].to_pylist(), table["text"].to_pylist(), strict=True)
+    return {item_id: text for item_id, text in pairs if text}
+
+
+def _given(workspace: Workspace) -> Transcripts:
     file = find_transcripts(workspace.data_dir)
     kept = workspace.root / "artifacts" / "transcripts" / "quarantine.parquet"
     if file is None:
         kept.unlink(missing_ok=True)
-        return {}
+        return Transcripts({}, frozenset(), QUARANTINE_SCHEMA.empty_table())
     found = read_transcripts(file, set(load_dataset(workspace).items["item_id"].to_pylist()))
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_table(found.quarantine, kept)
@@ -63,7 +136,7 @@ def transcripts(workspace: Workspace) -> Mapping[str, str]:
         first = found.quarantine.slice(0, 1).to_pylist()[0]
         example = escape(f"{first['file']}:{first['line']}: {first['message']}")
         console.print(f"  [yellow]{len(found.quarantine)} transcripts refused[/], as {example}; all of them: {kept}")
-    return found.texts
+    return found
 
 
 def read_transcripts(file: InputFile, item_ids: Container[str]) -> Transcripts:
@@ -86,7 +159,8 @@ def read_transcripts(file: InputFile, item_ids: Container[str]) -> Transcripts:
             taken[item_id] = line, text
         quarantine.add(file.name, refused)
     texts = {item_id: text for item_id, (_, text) in taken.items() if text is not None}
-    return Transcripts(MappingProxyType(texts), quarantine.table())
+    silent = frozenset(item_id for item_id, (_, text) in taken.items() if text is None)
+    return Transcripts(MappingProxyType(texts), silent, quarantine.table())
 
 
 def _row(row: Mapping[str, Any], item_ids: Container[str]) -> tuple[str, str | None]:

@@ -4,7 +4,8 @@ hydrate → encode → retrieve → filter → rank → expose
 
     value = (1 - personalise) * relevance + personalise * cosine(query vector, item vector)
 
-relevance is the mean over the kinds of vector that are asked for, and that an item has, of their cosines.
+relevance is the mean over the kinds of vector that are asked for, and that an item has, of their cosines. Words are
+looked for in what is written of an item and in what is said in it: these are one kind, and the nearer one counts.
 Letters: C candidates, D width of a vector, N + M rows of the catalogue.
 """
 
@@ -36,6 +37,7 @@ from recsys.types import Candidates, Query, Slate
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 MAX_WORDS, MAX_WORD = 8, 64  # of a text that are looked for in titles: words, and characters of each
+WORDS = ("text", "transcript")
 QUOTA = 300  # candidates of each kind of vector at first; four times as many where the rules leave too few
 
 
@@ -163,14 +165,26 @@ def rank(
 def relevance(wanted: Wanted, rows: Rows, catalog: CatalogView) -> Floats:
     """float32 [C], the mean cosine over what is wanted and there; 0 for an item that has nothing of it."""
     total, counted = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-    for name, vector in wanted.content.items():
-        vectors, present = catalog.content(name, rows)
-        total += np.where(present, _cosines(vectors, vector), np.float32(0))
-        counted += present
+    for names in _kinds(wanted.content):
+        nearest, there = np.full(len(rows), -np.inf, np.float32), np.zeros(len(rows), np.bool_)
+        for name in names:
+            vectors, present = catalog.content(name, rows)
+            cosines = np.where(present, _cosines(vectors, wanted.content[name]), -np.inf)
+            nearest, there = np.maximum(nearest, cosines), there | present
+        total += np.where(there, nearest, np.float32(0))
+        counted += there
     if wanted.item_vector is not None:
         total += _cosines(catalog.vectors(rows), wanted.item_vector)
         counted += 1
     return np.asarray(total / np.maximum(counted, 1), dtype=np.float32)
+
+
+def _kinds(content: Mapping[str, Floats]) -> list[tuple[str, ...]]:
+    """The modalities asked for; what is written and what is said together, where both are asked for the same words."""
+    written, said = WORDS
+    if written in content and said in content and np.array_equal(content[written], content[said]):
+        return [WORDS, *((name,) for name in content if name not in WORDS)]
+    return [(name,) for name in content]
 
 
 def of_item(row: int, catalog: CatalogView) -> Wanted:

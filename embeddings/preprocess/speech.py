@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from embeddings.preprocess.waveform import BLOCK_FRAMES, UNKNOWN_LENGTH, SoundLi
 from embeddings.refused import Refused
 from recsys.config import Config
 
-SAMPLE_RATE = 16_000
+SAMPLE_RATE: Final = 16_000
 FULL_SCALE = 32_768.0
 Pcm = NDArray[np.int16]
 
