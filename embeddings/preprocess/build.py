@@ -11,11 +11,18 @@ from embeddings.preprocess.audio_summary import AudioSummaryConfig, AudioSummary
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
+from embeddings.preprocess.shown import ShownPicture, ShownPictureConfig, ShownSound, ShownSoundConfig
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
 from recsys.errors import CorruptArtifact, MissingArtifact
 
 AnyConfig = Annotated[
-    ImagePreprocessConfig | TextPreprocessConfig | FakePreprocessConfig | AudioPreprocessConfig | AudioSummaryConfig,
+    ImagePreprocessConfig
+    | TextPreprocessConfig
+    | FakePreprocessConfig
+    | AudioPreprocessConfig
+    | AudioSummaryConfig
+    | ShownPictureConfig
+    | ShownSoundConfig,
     Field(discriminator="kind"),
 ]
 
@@ -40,6 +47,10 @@ def build_preprocessor(preprocessing: str, tokenizer_json: str | None) -> Prepro
         return AudioPreprocessor(config)
     if isinstance(config, AudioSummaryConfig):
         return AudioSummaryPreprocessor(config)
+    if isinstance(config, ShownPictureConfig):
+        return ShownPicture(config)
+    if isinstance(config, ShownSoundConfig):
+        return ShownSound(config)
     if tokenizer_json is None:
         raise MissingArtifact("a text encoder needs its tokenizer.json; export the encoder again")
     return TextPreprocessor(config, tokenizer_json)
