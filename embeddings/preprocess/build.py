@@ -14,6 +14,7 @@ from embeddings.preprocess.crop import CropPreprocessConfig, CropPreprocessor
 from embeddings.preprocess.fake import FakePreprocessConfig, FakePreprocessor
 from embeddings.preprocess.features import Preprocessor
 from embeddings.preprocess.image import ImagePreprocessConfig, ImagePreprocessor
+from embeddings.preprocess.shown import ShownPicture, ShownPictureConfig, ShownSound, ShownSoundConfig
 from embeddings.preprocess.speech import SpeechPreprocessConfig, SpeechPreprocessor
 from embeddings.preprocess.text import TextPreprocessConfig, TextPreprocessor
 from embeddings.preprocess.waveform_frames import WaveformFramesConfig, WaveformFramesPreprocessor
@@ -26,6 +27,8 @@ AnyConfig = Annotated[
     | FakePreprocessConfig
     | AudioPreprocessConfig
     | AudioSummaryConfig
+    | ShownPictureConfig
+    | ShownSoundConfig
     | SpeechPreprocessConfig
     | WaveformFramesConfig
     | BoxedPreprocessConfig
@@ -43,6 +46,8 @@ _PREPROCESSORS: Mapping[type[Config], Callable[[Any], Preprocessor]] = {
     WaveformFramesConfig: WaveformFramesPreprocessor,
     BoxedPreprocessConfig: BoxedPreprocessor,
     CropPreprocessConfig: CropPreprocessor,
+    ShownPictureConfig: ShownPicture,
+    ShownSoundConfig: ShownSound,
 }
 """Of all kinds but texts, which need a tokenizer as well."""
 

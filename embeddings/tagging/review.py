@@ -89,7 +89,7 @@ def select(
     confidences: Floats,
     thresholds: Mapping[str, Threshold],
     value: NDArray[np.floating] | Rows,
-    vectors: Floats | None,
+    vectors: NDArray[np.floating] | None,
     n: int,
     *,
     seed: int,
@@ -118,7 +118,7 @@ def select_of(
     item_ids: Sequence[str],
     thresholds: Mapping[str, Threshold],
     value: NDArray[np.floating] | Rows,
-    vectors: Floats | None,
+    vectors: NDArray[np.floating] | None,
     n: int,
     *,
     seed: int,
@@ -169,7 +169,7 @@ def _middle(threshold: Threshold) -> float:
     return min(max(threshold.yes, 0.01), 0.99) if threshold.yes <= 1 else 0.5
 
 
-def _chosen(pool: Pool, score: Floats, vectors: Floats | None, n: int) -> Rows:
+def _chosen(pool: Pool, score: Floats, vectors: NDArray[np.floating] | None, n: int) -> Rows:
     """int64: places in the pool."""
     by_tag = np.argsort(pool.tag, kind="stable")
     starts = np.searchsorted(pool.tag[by_tag], np.arange(len(pool.tags) + 1))
@@ -177,7 +177,8 @@ def _chosen(pool: Pool, score: Floats, vectors: Floats | None, n: int) -> Rows:
     for tag, quota in enumerate(_shares(np.diff(starts), n)):
         rows = by_tag[starts[tag] : starts[tag + 1]]
         best = rows[np.argsort(-score[rows], kind="stable")][: max(_POOL_FACTOR * quota, _SMALLEST_POOL)]
-        found.append(best[_spread_out(score[best], None if vectors is None else vectors[pool.item[best]], quota)])
+        there = None if vectors is None else vectors[pool.item[best]].astype(np.float32)
+        found.append(best[_spread_out(score[best], there, quota)])
     return np.concatenate([np.empty(0, np.int64), *found])
 
 

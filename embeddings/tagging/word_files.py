@@ -1,4 +1,4 @@
-"""Files of people's words: JSON lines, CSV or Parquet with `item_id`, `tag`, `verdict` (or `value`), and maybe `by` and `at`.
+"""Files of people's words: JSON lines, CSV or Parquet with `item_id`, `tag`, `verdict` or `value`, maybe `by`, `at`.
 
 They come from the labelling page, from a spreadsheet or from elsewhere. Rows without a verdict are not filled in and
 say nothing; rows that cannot be taken are refused one by one, with reasons.
