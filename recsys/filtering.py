@@ -191,6 +191,16 @@ def require_judged(config: FilterConfig, release: LoadedRelease) -> None:
         )
 
 
+def rules_against(catalog: CatalogView, row: int, config: FilterConfig, now_ms: int) -> tuple[str, ...]:
+    """The rules that keep an item from everybody, in their order, each once; none where slates may show it."""
+    rows, nobody = np.array([row], dtype=np.int64), GateInput(catalog, now_ms)
+    against = [rule.name for rule in RULES if (mask := rule.drops(nobody, rows)) is not None and mask[0]]
+    against += [name for name, when in _never(config) if matches(when, catalog, rows)[0]]
+    against += ["blocked_tag"] if never_judged(config, catalog.release) else []
+    against += ["filter"] if not all(matches(parse(text), catalog, rows)[0] for text in config.only) else []
+    return tuple(dict.fromkeys(against))
+
+
 def fallback_of(config: FilterConfig, catalog: CatalogView) -> str:
     """Why the stage shows nothing at all; "" where it does."""
     return NEVER_JUDGED if config.blocked_tags and never_judged(config, catalog.release) else ""

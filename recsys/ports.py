@@ -317,12 +317,14 @@ class RankFeatures:
         transition: `recsys.features.transitions.Neighbours.score` of the history.
         log_popularity: log(1 + interactions).
         is_new: 1 for an item that came after the release, else 0; None = none did (training).
+        tag_affinity: `recsys.features.tag_affinity` of the history; None where no ranker reads it.
     """
 
     similarity: NDArray[np.float32]
     transition: NDArray[np.float32]
     log_popularity: NDArray[np.float32]
     is_new: NDArray[np.float32] | None = None
+    tag_affinity: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

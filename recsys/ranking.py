@@ -15,7 +15,8 @@ from pydantic import Field
 from recsys.budget import Budget
 from recsys.config import Config
 from recsys.errors import ArtifactError
-from recsys.features.rank_features import rank_feature_matrix, weighted_value
+from recsys.features.rank_features import TAG_AFFINITY, rank_feature_matrix, weighted_value
+from recsys.features.tag_affinity import tag_affinity
 from recsys.guard import AlwaysOn
 from recsys.history import ALIKE_KEPT, History
 from recsys.live import CatalogView
@@ -57,7 +58,18 @@ def rank_features(history: History, candidates: Candidates, catalog: CatalogView
     if transition is None:
         transition, _ = catalog.release.neighbours.votes(history.rows).of(rows)
     is_new = (rows >= catalog.release.n_items).astype(np.float32) if len(catalog.newcomers) else None
-    return RankFeatures(candidates.similarity, transition, catalog.log_popularity[rows], is_new)
+    affinity = None
+    ranker = catalog.release.ranker
+    if ranker is not None and TAG_AFFINITY in ranker.feature_names:
+        affinity = affinity_of(history.rows, rows, catalog)
+    return RankFeatures(candidates.similarity, transition, catalog.log_popularity[rows], is_new, affinity)
+
+
+def affinity_of(history: Rows, rows: Rows, catalog: CatalogView) -> Floats:
+    """float32 [C], `tag_affinity` of these rows and a history int64 [T], oldest first."""
+    neighbours = catalog.release.neighbours
+    latest = history[::-1][: neighbours.history_window]
+    return tag_affinity(catalog.kinds("tags", latest), catalog.kinds("tags", rows), neighbours.history_decay)
 
 
 def ranked_by_blend(history: History, candidates: Candidates, catalog: CatalogView) -> Candidates:

@@ -13,6 +13,7 @@ from recsys.explanations.values import ValueOf
 from recsys.history import History
 from recsys.live import CatalogView
 from recsys.ports import RankFeatures
+from recsys.ranking import affinity_of
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -48,6 +49,10 @@ def because(
     for at, row in enumerate(left_out.tolist(), start=1):
         if row in voting:
             transition[at] = catalog.release.neighbours.score(history.rows[kept[at]], rows)
+    affinity = features.tag_affinity
+    if affinity is not None:
+        without = [affinity_of(history.rows[some], rows, catalog) for some in kept[1:]]
+        affinity = np.stack([affinity, *without])
     similarity = np.tile(features.similarity, (len(kept), 1))
     if has_query:
         similarity = _similarity(rows, history, kept, profile, catalog)
@@ -57,6 +62,7 @@ def because(
             transition,
             np.tile(features.log_popularity, (len(kept), 1)),
             None if features.is_new is None else np.tile(features.is_new, (len(kept), 1)),
+            affinity,
         )
     )
     losses = values[0] - values[1:]  # H x C

@@ -44,6 +44,7 @@ def learned(catalog: CatalogView, query_vector: Floats | None, config: RankConfi
             features.transition.ravel(),
             features.log_popularity.ravel(),
             None if features.is_new is None else features.is_new.ravel(),
+            None if features.tag_affinity is None else features.tag_affinity.ravel(),
         )
         value = learned_value(flat, query_vector, catalog, config)
         return np.asarray(value, dtype=np.float64).reshape(features.similarity.shape)
@@ -57,7 +58,7 @@ def worth_of_coalitions(similarity: Floats, features: RankFeatures, leads: int, 
     Args:
         similarity: float32 [2**(P - 1), C], for each coalition of the others.
         features: float32 [C] each, as they were ranked by. Being new goes with popularity: nobody knows it yet.
-        leads: the number of the player that knows what follows the history.
+        leads: the number of the player that knows what follows the history, and what its tags are.
     """
     n_others = len(similarity).bit_length() - 1
     is_in = coalitions(n_others + 1)
@@ -68,5 +69,6 @@ def worth_of_coalitions(similarity: Floats, features: RankFeatures, leads: int, 
             np.where(leading, features.transition, np.float32(0)),
             np.where(popularity, features.log_popularity, np.float32(0)),
             None if features.is_new is None else np.where(popularity, features.is_new, np.float32(0)),
+            None if features.tag_affinity is None else np.where(leading, features.tag_affinity, np.float32(0)),
         )
     )

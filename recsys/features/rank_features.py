@@ -15,11 +15,13 @@ from recsys.ports import RankFeatures
 
 Floats = NDArray[np.float32]
 
+TAG_AFFINITY = "tag_affinity"
 COLUMNS: Mapping[str, Callable[[RankFeatures], Floats | None]] = {
     "similarity": lambda features: features.similarity,
     "transition": lambda features: features.transition,
     "log_popularity": lambda features: features.log_popularity,
     "is_new": lambda features: features.is_new,
+    TAG_AFFINITY: lambda features: features.tag_affinity,
 }
 """name → float32 [C]; None stands for 0 everywhere. No column says how old anything is: a model would learn the
 times of its training."""

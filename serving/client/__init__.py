@@ -27,6 +27,7 @@ from serving.client.errors import (
 )
 from serving.client.retries import NEVER, Retries
 from serving.client.sending import Manner
+from serving.item_schemas import ItemReply, ItemTag
 from serving.schemas import (
     AssignmentReply,
     ErasureReply,
@@ -68,6 +69,8 @@ __all__ = [
     "ItemDeletionReply",
     "ItemLine",
     "ItemLineStatus",
+    "ItemReply",
+    "ItemTag",
     "ItemUpsert",
     "ItemUpsertReply",
     "Manner",

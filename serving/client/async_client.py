@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from serving.client import batches, calls
 from serving.client.calls import Asked, Listed
 from serving.client.sending import AsyncSender
+from serving.item_schemas import ItemReply
 from serving.schemas import (
     AssignmentReply,
     ErasureReply,
@@ -182,6 +183,17 @@ class AsyncClient(AsyncSender):
         >>> reply = await client.upsert_items([ItemUpsert("new-2", price=9.5), ItemLine("new-3", delete=True)])
         """
         return batches.items_together([await self._send(call, timeout_s) for call in batches.item_calls(items)])
+
+    async def get_item(self, item_id: str, surface: str | None = None, *, timeout_s: float | None = None) -> ItemReply:
+        """An item as it is now, with its tags and who says so.
+
+        >>> item = await client.get_item("new-2")
+        >>> tags = {tag.tag: tag.confidence for tag in item.tags if tag.verdict == "yes"}
+
+        Raises:
+            NotFound: there is none, or none that this key may see.
+        """
+        return await self._send(calls.get_item(item_id, surface), timeout_s)
 
     async def delete_items(self, item_ids: Sequence[str], *, timeout_s: float | None = None) -> ItemDeletionReply:
         """Takes items (at most 1,000) off everything.

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from serving.item_schemas import ItemReply
 from serving.schemas import (
     AssignmentReply,
     ErasureReply,
@@ -86,6 +87,7 @@ class Call(Generic[R]):
 
 _SLATE = msgspec.json.Decoder(RecommendationReply).decode
 _UPSERTED = msgspec.json.Decoder(ItemUpsertReply).decode
+_ITEM = msgspec.json.Decoder(ItemReply).decode
 _DELETED = msgspec.json.Decoder(ItemDeletionReply).decode
 _BLOCKED = msgspec.json.Decoder(UserBlockReply).decode
 _MERGED = msgspec.json.Decoder(UsersMergeReply).decode
@@ -147,6 +149,10 @@ def popular(category: str | None, **listed: Unpack[Listed]) -> Call[Recommendati
 
 def trending(**listed: Unpack[Listed]) -> Call[RecommendationReply]:
     return Call("GET", "/v1/trending", _SLATE, params=_params(listed))
+
+
+def get_item(item_id: str, surface: str | None) -> Call[ItemReply]:
+    return Call("GET", "/v1/item", _ITEM, params=_params({"item_id": item_id, "surface": surface}))
 
 
 def upsert_item(item: ItemUpsert) -> Call[ItemUpsertReply]:

@@ -36,6 +36,7 @@ from serving.schemas import (
     ItemUpsertReply,
 )
 from serving.service import Service, service_of
+from serving.shown import reasons_against
 
 # They name files beside the catalogue: a request can neither set nor clear them.
 FILE_FIELDS = ("image", "audio")
@@ -76,6 +77,7 @@ def upsert(service: Service, body: bytes, now: datetime) -> ItemUpsertReply:
     prepared = _prepared(asked, service.releases.upserted(asked.item_id), view, service)
     version = _written(service, [prepared.live])
     reasons = _reasons_against(prepared.item, prepared.content, service.releases.view, now)
+    reasons += _blocked(asked.item_id, service, now)
     modalities = tuple(sorted(prepared.content.vectors))
     return ItemUpsertReply(asked.item_id, version, modalities, not reasons, reasons)
 
@@ -267,6 +269,16 @@ def _reasons_against(item: CatalogItem, content: Content, view: CatalogView | No
         "nothing is known of its content: send title, description or image_base64": is_new and not content.vectors,
     }
     return tuple(reason for reason, holds in against.items() if holds)
+
+
+def _blocked(item_id: str, service: Service, now: datetime) -> tuple[str, ...]:
+    """That it has, or may have, a tag that the configuration blocks."""
+    view = service.releases.view
+    row = None if view is None else view.row(item_id)
+    if view is None or row is None:
+        return ()
+    against = reasons_against(view, row, service.surfaces().default.recommender.filter, to_ms(now))
+    return (against["blocked_tag"],) if "blocked_tag" in against else ()
 
 
 OPERATIONS = (

@@ -100,7 +100,7 @@ def test_what_fell_back_is_named_and_nothing_else(world: RandomWorld) -> None:
         fell_back.add("rank")
     if world.store_state == "down":
         fell_back |= {"hydrate", "filter"}
-    if world.is_lifted:
+    if world.is_lifted or not world.is_judged:
         fell_back.add("filter")
     if world.store_state != "up":
         fell_back.add("expose")

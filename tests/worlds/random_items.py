@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.catalog import CatalogItem
+from recsys.catalog import ITEM_FIELDS, CatalogItem
 from recsys.ports import LiveItem
 from recsys.release import LoadedRelease
 from tests.worlds.failing_parts import DIM
@@ -18,6 +18,7 @@ from tests.worlds.in_memory import Floats, space
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TIMES = (None, None, None, NOW - timedelta(days=9), NOW - timedelta(milliseconds=1), NOW, NOW + timedelta(days=9))
+TAGS = ("x", "y", "NSFW")
 Items = Mapping[str, CatalogItem]
 
 
@@ -30,7 +31,7 @@ def item(rng: np.random.Generator, number: int) -> CatalogItem:
     starts, ends = (TIMES[int(rng.integers(len(TIMES)))] for _ in range(2))
     maybe: dict[str, Any] = {
         "stock": int(rng.integers(0, 4)), "in_stock": bool(rng.random() < 0.7), "adult": bool(rng.random() < 0.3),
-        "tags": [str(each) for each in rng.choice(["x", "y"], int(rng.integers(1, 3)), replace=False)],
+        "tags": [str(each) for each in rng.choice(TAGS, int(rng.integers(1, 3)), replace=False, p=(0.45, 0.45, 0.1))],
     }  # fmt: skip
     return CatalogItem(
         item_id_of(number),
@@ -51,12 +52,15 @@ def live_item(rng: np.random.Generator, number: int, *, deleted_share: float = 0
     vector = unit(rng, 1)[0]
     space_id = space("text", DIM).space_id if rng.random() < 0.7 else "another space"
     vectors = {"text": vector} if rng.random() < 0.8 else {}
+    space_ids = {"text": space_id} if vectors else {}
+    if rng.random() < 0.15:
+        vectors["image"], space_ids["image"] = vector, "seen by nobody"
     is_deleted = bool(rng.random() < deleted_share)
-    return LiveItem(item_id_of(number), fields, vectors, {"text": space_id} if vectors else {}, deleted=is_deleted)
+    return LiveItem(item_id_of(number), fields, vectors, space_ids, deleted=is_deleted)
 
 
 def items_of(release: LoadedRelease) -> list[CatalogItem]:
-    rows = release.items.drop_columns(["line"]).to_pylist()
+    rows = release.items.select(ITEM_FIELDS).to_pylist()
     return [
         CatalogItem(**{**row, "categories": tuple(row["categories"] or ()), "attributes": _object(row["attributes"])})
         for row in rows

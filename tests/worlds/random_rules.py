@@ -13,6 +13,7 @@ from recsys.filtering import OUT_OF_STOCK, FilterConfig
 from recsys.reranking import ExplorationConfig, RerankConfig, SurfaceRules
 from recsys.reranking.config import Boost, Cap, Slot
 from tests.worlds.random_expressions import is_true
+from tests.worlds.random_tags import blocked_tags
 
 TESTS = (
     "attributes.stock <= 0",
@@ -64,6 +65,7 @@ def filter_config(rng: np.random.Generator, **given: Any) -> FilterConfig:
         out_of_stock=str(rng.choice([OUT_OF_STOCK, "", "attributes.stock = 2"])),
         never=expressions(rng, 0.3),
         only=expressions(rng, 0.2),
+        blocked_tags=blocked_tags(rng),
         **given,
     )
 

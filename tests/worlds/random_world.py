@@ -49,6 +49,7 @@ from tests.worlds.random_items import (
     unit,
 )
 from tests.worlds.random_rules import expression, filter_config, rerank_config, says
+from tests.worlds.random_tags import may_have, tagged
 
 SERVED_S = 3600.0
 Tower = Literal["works", "fails", "not finite", "none"]
@@ -75,6 +76,7 @@ class RandomWorld:
         may_lift: the request's filter is lifted where nothing is found that matches it: it is not strict, and no
             earlier page showed what matches.
         is_lifted: nothing that may be recommended matches it, so that it is lifted.
+        is_judged: the release can tell of the blocked tags.
         n_looks: how often a request may look at its time before that is up.
     """
 
@@ -100,6 +102,7 @@ class RandomWorld:
     unknown: tuple[str, ...]
     may_lift: bool
     is_lifted: bool
+    is_judged: bool
     store_state: StoreState
     n_looks: int | None
     index_guard: NotingGuard = field(default_factory=lambda: NotingGuard(True))
@@ -197,7 +200,8 @@ def random_world(
     allows = config.filter
     shown = frozenset(item_id for item_id, item in items.items() if is_shown(item))
     hidden_from_ann = {*excluded, *paged, *(blocked if is_known else ())}
-    looked_for = {each for each in shown - hidden_from_ann if _is_sold(items[each], allows)}
+    blocked_now = _blocked(release, live, allows)
+    looked_for = {each for each in shown - hidden_from_ann - blocked_now if _is_sold(items[each], allows)}
     if not is_known and "blocked" not in allows.fail_open:
         looked_for = set()
     recommendable = looked_for - _had(allows, session, stored if is_known else (), served if is_known else ())
@@ -208,7 +212,7 @@ def random_world(
     went_on = any(_matches(told[each], query, allows) for each in paged if each in told)
     may_lift = bool(query.filter) and not query.strict_filtering and not went_on
     is_lifted = may_lift and not matching
-    latest, then = _later(rng, later, release, catalog, live)
+    latest, then, blocked_then = _later(rng, later, release, catalog, live, allows)
     return RandomWorld(
         release=release,
         catalog=catalog,
@@ -233,6 +237,7 @@ def random_world(
             item_id
             for item_id, item in (items if then is None else then).items()
             if is_shown(item)
+            and item_id not in (blocked_now if then is None else blocked_then)
             and _is_sold(item, allows)
             and (item_id not in items or not says(query.filter, items[item_id]) or says(query.filter, item))
         ),
@@ -242,6 +247,7 @@ def random_world(
             if each not in items and each not in release.vocabulary
         ),
         is_lifted=is_lifted,
+        is_judged=bool(release.schema.tag_heads) or not allows.blocked_tags,
         store_state=store_state,
         n_looks=n_looks,
         index_guard=NotingGuard(index != "guarded off"),
@@ -276,6 +282,7 @@ def _release(rng: np.random.Generator, n_items: int, tower: Tower, index: Part, 
         id_vectors=None if tower == "none" else IdVectors(ids, has_id),
     )
     release = replace(release, ranker=rankers.get(ranker, TwoOutputs()))
+    release = tagged(rng, release) if rng.random() < 0.8 else release
     return replace(release, index=FailingIndex(release.item_vectors)) if index == "fails" else release
 
 
@@ -289,20 +296,29 @@ def _in_steps(rng: np.random.Generator, release: LoadedRelease, live: tuple[Live
 
 
 def _later(
-    rng: np.random.Generator, later: Later, release: LoadedRelease, catalog: CatalogView, live: tuple[LiveItem, ...]
-) -> tuple[CatalogView | None, Items | None]:
-    """The catalogue when the slate leaves, and what is then said of all items; None where nothing is different."""
+    rng: np.random.Generator,
+    later: Later,
+    release: LoadedRelease,
+    catalog: CatalogView,
+    live: tuple[LiveItem, ...],
+    config: FilterConfig,
+) -> tuple[CatalogView | None, Items | None, set[str]]:
+    """The catalogue when the slate leaves, and what is then said of all items, and which ids have a blocked tag; None
+    where nothing is different."""
     if later == "same":
-        return (catalog if rng.random() < 0.5 else None), None
+        return (catalog if rng.random() < 0.5 else None), None, set()
     numbers = rng.permutation(release.n_items + len(live) + 1)[: int(rng.integers(1, 9))]
     changes = tuple(live_item(rng, int(number), deleted_share=0.4) for number in numbers)
     if later == "changed":
-        return updated(catalog, 9, changes), not_deleted(items_of(release), (*live, *changes))
+        everything = (*live, *changes)
+        items = not_deleted(items_of(release), everything)
+        return updated(catalog, 9, changes), items, _blocked(release, everything, config)
     if later == "another release":
         release = _release(rng, max(release.n_items - 1, 0), "works", "works", "none")
         release = replace(release, manifest=release.manifest.model_copy(update={"release_id": "r2"}))
     # Only these were upserted since: rows of newcomers are given anew.
-    return view_of(release, changes, version=9), not_deleted(items_of(release), changes)
+    items = not_deleted(items_of(release), changes)
+    return view_of(release, changes, version=9), items, _blocked(release, changes, config)
 
 
 def _matches(item: CatalogItem, query: Query, config: FilterConfig) -> bool:
@@ -314,6 +330,11 @@ def _is_sold(item: CatalogItem, config: FilterConfig) -> bool:
     """Whether the configuration's own expressions let it pass."""
     never = (*config.never, *((config.out_of_stock,) if config.out_of_stock else ()))
     return not any(says(each, item) for each in never) and all(says(each, item) for each in config.only)
+
+
+def _blocked(release: LoadedRelease, live: tuple[LiveItem, ...], config: FilterConfig) -> set[str]:
+    """The ids of items that have a blocked tag, or of which nobody can tell."""
+    return {item_id for item_id, tags in may_have(release, live).items() if tags & set(config.blocked_tags)}
 
 
 def _had(config: FilterConfig, *ids: Any) -> set[str]:

@@ -24,7 +24,7 @@ def test_columns_come_in_the_order_of_their_names() -> None:
 
 def test_in_training_nothing_is_new() -> None:
     training = RankFeatures(floats(1, 2), floats(3, 4), floats(5, 6))
-    assert rank_feature_matrix(training, tuple(COLUMNS)).tolist() == [[1, 3, 5, 0], [2, 4, 6, 0]]
+    assert rank_feature_matrix(training, tuple(COLUMNS)).tolist() == [[1, 3, 5, 0, 0], [2, 4, 6, 0, 0]]
 
 
 def test_a_column_that_there_is_not_is_refused() -> None:

@@ -56,6 +56,7 @@ CALLS: Mapping[str, list[tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
     "popular_items": [("popular", ("none such",), LIST), ("popular", (), {})],
     "trending_items": [("trending", (), LIST)],
     "events_batch": [("send_events", ([EVENT, EVENT],), {}), ("send_events", ([],), {})],
+    "get_item_by_query": [("get_item", ("a1",), {}), ("get_item", ("a2",), {"surface": "home"})],
     "upsert_item": [("upsert_item", (ITEM,), {}), ("upsert_item", (ItemUpsert("new", price=None, hidden=True),), {})],
     "upsert_items": [("upsert_items", ([ITEM, ItemLine("a9", delete=True)],), {}), ("upsert_items", ([],), {})],
     "delete_items": [("delete_items", (["a8", "nobody"],), {})],
@@ -71,6 +72,7 @@ CALLS: Mapping[str, list[tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
 # Their ids travel in the path, where not every id fits and a proxy's log keeps it: the client calls their twins.
 TWINS = {
     "similar_items": "similar_items_by_query",
+    "get_item": "get_item_by_query",
     "delete_item": "delete_items",
     "erase_user": "erase_user_by_body",
 }
