@@ -12,7 +12,7 @@ from embeddings.preprocess.shown import ShownPictureConfig, ShownSoundConfig
 from embeddings.refused import Refused
 from embeddings.sources.reader import CatalogueReader
 from jobs.artifacts import Dataset
-from jobs.embed import decode_workers, reader_of
+from jobs.embed_streams import decode_workers, reader_of
 from recsys.config import Config
 from recsys.manifest import canonical_json
 from recsys.workspace import Workspace
