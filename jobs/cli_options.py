@@ -30,7 +30,6 @@ Devices = Annotated[str, typer.Option(help="Of `processes`: cuda:0,cuda:1; defau
 Workers = Annotated[int, typer.Option(help="Of `ray`: actors; of `processes` without GPUs: processes.")]
 GpusPerWorker = Annotated[float, typer.Option(help="Of `ray`.")]
 RayAddress = Annotated[str | None, typer.Option(help="Of `ray`: auto or ray://host:port; default: here.")]
-HeadName = Annotated[str, typer.Option("--head", help="image, detection, audio, speech, text or fusion.")]
 HERE = Path(".")
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
