@@ -23,7 +23,7 @@ Rows = Iterable[Mapping[str, Any]]
 def detection() -> Rows:
     from tests.benchmarks._tagging.detection import figures
 
-    return figures(DATA / "tagging" / "detection", MODELS)
+    return figures(DATA, MODELS)
 
 
 def audio() -> Rows:
@@ -35,7 +35,7 @@ def audio() -> Rows:
 def photographs() -> Rows:
     from tests.benchmarks._tagging.photographs import figures
 
-    return figures(DATA / "tagging" / "images")
+    return figures(DATA)
 
 
 def posters() -> Rows:
@@ -53,7 +53,7 @@ def speech() -> Rows:
 def throughput() -> Rows:
     from tests.benchmarks._tagging.throughput import figures
 
-    return figures(DATA / "tagging" / "images")
+    return figures(DATA)
 
 
 # What each part needs; the rest it makes itself or finds in packages.
