@@ -56,7 +56,8 @@ class WaveformFramesPreprocessor:
         Raises Refused, and EnvironmentProblem where soundfile is not installed.
         """
         waveforms = read_sound(sound_bytes(content), self._listening, self._limits)
-        return np.clip(np.concatenate([frames_of(waveform, self.config) for waveform in waveforms]), -1.0, 1.0)
+        frames = np.concatenate([frames_of(waveform, self.config) for waveform in waveforms])
+        return frames.clip(-1.0, 1.0)
 
     def collate(self, features: Sequence[Features]) -> Batch:
         """`frames` float32 [sum of F, S], one content after the other, and `n_frames` int64 [B]: the F of each."""
