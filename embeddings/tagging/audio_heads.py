@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -72,7 +73,7 @@ def audio_classifier_head(
         own.space,
         own.weights,
         own.bias,
-        model=f"classifier of {spec}",
+        model=f"classifier of {_known_as(spec)}",
         origin="classifier",
         labels=own.labels,
         labels_of=labels_of,
@@ -109,7 +110,7 @@ def audio_zero_shot_head(
         words.space,
         np.float32(words.scale) * (classes - neutral).T,
         np.zeros(len(tags), np.float32),
-        model=f"words of {spec}",
+        model=f"words of {_known_as(spec)}",
         origin="zero_shot",
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
@@ -154,6 +155,12 @@ def _classifier_of(spec: str) -> _Classifier:
         ast = load_ast_classifier(spec)
         return _Classifier(ast.space, ast.weights, ast.bias, ast.labels, ast.activation, standardised=True)
     raise ConfigError(f"{spec} brings no classifier of sounds: name a tflite or AST model, or train a head")
+
+
+def _known_as(spec: str) -> str:
+    """The spec without a file's folder: the same head has the same version wherever its file lies."""
+    kind, _, name = spec.partition(":")
+    return f"{kind}:{Path(name).name}" if Path(name).expanduser().exists() else spec
 
 
 def _is_zero_shot(spec: str, config: AudioTaggingConfig) -> bool:
