@@ -12,6 +12,9 @@ Letters: T tags, D width of the vectors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from embeddings.encoder import Encoder, Vectors
 from embeddings.tagging.heads import Head, Threshold, label_head
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.errors import ConfigError
+from recsys.manifest import EmbeddingSpace
 from recsys.tagging_config import AudioTaggingConfig, TaggingConfig
 
 HEAD = "audio"
@@ -55,40 +59,27 @@ def audio_classifier_head(
 
     Raises: as `ready_made_audio_head`.
     """
-    if spec.startswith("tflite:"):
-        from embeddings.tflite_encoder import load_tflite
-
-        encoder = load_tflite(spec)
-        space, own, standardised = encoder.space, encoder.model, False
-        weights, bias, labels, activation = own.weights, own.bias, own.labels, own.activation
-    elif spec.startswith("transformers:"):
-        from embeddings.audio_classes import load_ast_classifier
-
-        found = load_ast_classifier(spec)
-        space, standardised = found.space, True
-        weights, bias, labels, activation = found.weights, found.bias, found.labels, found.activation
-    else:
-        raise ConfigError(f"{spec} brings no classifier of sounds: name a tflite or AST model, or train a head")
-    taxonomy = taxonomy or Taxonomy.of_labels(labels)
-    labels_of = taxonomy.labels_of(HEAD, labels)
+    own = _classifier_of(spec)
+    taxonomy = taxonomy or Taxonomy.of_labels(own.labels)
+    labels_of = taxonomy.labels_of(HEAD, own.labels)
     if not labels_of:
         raise ConfigError(
-            f"none of the taxonomy's tags is a label of {spec}: give the tags `labels`, as {labels[0]!r} or "
-            f"{labels[-1]!r}"
+            f"none of the taxonomy's tags is a label of {spec}: give the tags `labels`, as {own.labels[0]!r} or "
+            f"{own.labels[-1]!r}"
         )
     return label_head(
         HEAD,
         "audio",
-        space,
-        weights,
-        bias,
-        model=f"classifier of {spec}",
+        own.space,
+        own.weights,
+        own.bias,
+        model=f"classifier of {_known_as(spec)}",
         origin="classifier",
-        labels=labels,
+        labels=own.labels,
         labels_of=labels_of,
-        activation=activation,
+        activation=own.activation,
         thresholds=_thresholds(taxonomy, labels_of, threshold, unsure_from),
-        standardised=standardised,
+        standardised=own.standardised,
     )
 
 
@@ -119,7 +110,7 @@ def audio_zero_shot_head(
         words.space,
         np.float32(words.scale) * (classes - neutral).T,
         np.zeros(len(tags), np.float32),
-        model=f"words of {spec}",
+        model=f"words of {_known_as(spec)}",
         origin="zero_shot",
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
@@ -139,6 +130,37 @@ def class_vector(text: Encoder, prompts: Sequence[str]) -> Vectors:
     mean = text.encode(prompts).mean(axis=0)
     vector: Vectors = mean / np.maximum(np.linalg.norm(mean), 1e-12)
     return vector
+
+
+@dataclass(frozen=True)
+class _Classifier:
+    space: EmbeddingSpace
+    weights: Vectors
+    bias: Vectors
+    labels: tuple[str, ...]
+    activation: Literal["softmax", "sigmoid"]
+    standardised: bool
+
+
+def _classifier_of(spec: str) -> _Classifier:
+    if spec.startswith("tflite:"):
+        from embeddings.tflite_encoder import load_tflite
+
+        encoder = load_tflite(spec)
+        own = encoder.model
+        return _Classifier(encoder.space, own.weights, own.bias, own.labels, own.activation, standardised=False)
+    if spec.startswith("transformers:"):
+        from embeddings.audio_classes import load_ast_classifier
+
+        ast = load_ast_classifier(spec)
+        return _Classifier(ast.space, ast.weights, ast.bias, ast.labels, ast.activation, standardised=True)
+    raise ConfigError(f"{spec} brings no classifier of sounds: name a tflite or AST model, or train a head")
+
+
+def _known_as(spec: str) -> str:
+    """The spec without a file's folder: the same head has the same version wherever its file lies."""
+    kind, _, name = spec.partition(":")
+    return f"{kind}:{Path(name).name}" if Path(name).expanduser().exists() else spec
 
 
 def _is_zero_shot(spec: str, config: AudioTaggingConfig) -> bool:

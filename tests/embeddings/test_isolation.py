@@ -195,6 +195,13 @@ def test_what_long_features_took_is_given_back() -> None:
         assert slot_bytes(pool.worker_pids[0]) <= before + 2_000_000
 
 
+def test_a_sound_of_another_rate_takes_no_memory_that_its_worker_would_be_replaced_for() -> None:
+    sounds = [saved_sound(sweep(3.0, rate), rate, "FLAC", "PCM_16") for rate in (44_100, 48_000, 16_000, 22_050)]
+    with DecodePool(WaveformFramesConfig().model_dump_json(), workers=1) as pool:
+        assert all(not isinstance(got, Refused) for _, got in pool.map(enumerate(sounds)))
+        assert pool.statistics.n_workers_replaced == 0
+
+
 def slot_bytes(pid: int) -> int:
     (slots,) = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "decode-slots" in os.readlink(fd)]
     return slots.stat().st_blocks * 512

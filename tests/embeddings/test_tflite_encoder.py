@@ -79,6 +79,15 @@ def test_a_tag_is_as_likely_as_the_likeliest_of_its_labels(tiny: Path) -> None:
     head.require({"audio": encoder.space})
 
 
+def test_a_head_has_the_same_version_wherever_its_file_lies(tiny: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / tiny.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(tiny.read_bytes())
+    here, there = (audio_classifier_head(f"tflite:{path}", None) for path in (tiny, elsewhere))
+    assert here.version == there.version
+    assert here.spec.model == "classifier of tflite:tiny.tflite"
+
+
 def test_scores_that_exclude_each_other_are_added_up(tmp_path: Path) -> None:
     written = TinyTflite()
     written.ends = [schema.BuiltinOperator.SOFTMAX]

@@ -42,6 +42,11 @@ def test_no_frame_holds_only_silence_and_where_they_meet_none_is_left_out(n: int
     assert len(frames) == 1 or not (frames[:-1] == 0).any()
 
 
+def test_what_is_louder_than_a_loudspeaker_can_be_is_cut_off() -> None:
+    loud = WaveformFramesPreprocessor(WaveformFramesConfig())(saved(1e30 * sweep(1.0, RATE), RATE))
+    assert set(np.unique(loud)) == {-1.0, 0.0, 1.0}  # 0: the silence behind
+
+
 def test_a_clip_of_five_seconds_is_ten_frames() -> None:
     frames = WaveformFramesPreprocessor(WaveformFramesConfig())(saved(sweep(5.0, RATE), RATE))
     assert frames.shape == (10, 15_600)  # 1 + ceil((80,000 - 15,600) / 7,800)
