@@ -17,7 +17,8 @@ class ImageTaggingConfig(Config):
 
     Attributes:
         encoder: sees the pictures for tagging: `bundled@260` (its native size, for the classifier), or any of
-            `[encoders] image`, as `onnx:<folder>` that `recsys tag train --finetune` wrote; "" takes that one, and so the vectors that are there already.
+            `[encoders] image`, as the `onnx:<folder>` that `recsys tag train --finetune` wrote; "" takes that one, and
+            so the vectors that are there already.
         head: `classifier`: the model's own classes, by the taxonomy's labels (bundled, transformers); `zero_shot`: the
             taxonomy's prompts (open_clip, CLIP, SigLIP); `trained`: what `recsys tag train --head image` made last;
             `auto` takes the first of trained, zero_shot and classifier that there is.
