@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from embeddings.engines.spec import WorkerSpec, load_encoder, parse_spec
 from embeddings.onnx_encoder import OnnxEncoder
 from embeddings.registry import load_encoders, load_torch_image
 from embeddings.tagging.finetune import FineTuned, TuneProgress, finetune
-from recsys.errors import ConfigError, CorruptArtifact, InputError, WeightsUnavailable
+from recsys.errors import ConfigError, CorruptArtifact, InputError, SpaceMismatch, WeightsUnavailable
 from recsys.tagging_config import TagTrainingConfig
 from tests.embeddings.parity import ONNX_TOLERANCE, gap
 from tests.embeddings.tagging.shapes import shapes
@@ -86,6 +87,16 @@ def test_the_new_encoder_is_loaded_by_its_name_alone(
     assert encoder.space.weights_sha256 != base.space.weights_sha256
     assert encoder.space.encoder == f"finetuned:{base.space.encoder}"
     assert gap(encoder.encode(pictures), base.encode(pictures)) > 0.05
+
+
+def test_a_worker_of_an_engine_loads_it_for_the_job_that_was_planned(
+    vit_spec: str, tuned: tuple[FineTuned, list[TuneProgress]], tmp_path: Path
+) -> None:
+    found = tuned[0]
+    told = WorkerSpec(modality="image", encoder=found.spec, space=found.space, store_dir=tmp_path)
+    assert load_encoder(parse_spec(told.model_dump_json())).space == found.space
+    with pytest.raises(SpaceMismatch):
+        load_encoder(told.model_copy(update={"encoder": vit_spec}))
 
 
 def test_what_was_done_is_told(tuned: tuple[FineTuned, list[TuneProgress]]) -> None:
