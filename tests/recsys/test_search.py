@@ -72,7 +72,7 @@ def test_a_broken_index_of_one_kind_is_named_and_the_other_kind_answers() -> Non
 
 
 def written_and_said() -> CatalogView:
-    """Four items: one is called beta and says nothing; one says beta under another name; one is half beta; one is not."""
+    """Four items: one is called beta; one says beta under another name; one is half beta; one is gamma."""
     half = (axis_of("alpha") + axis_of("beta")) / np.float32(np.sqrt(2))
     written = np.stack([axis_of("beta"), axis_of("alpha"), half, axis_of("gamma")])
     said = np.stack([np.zeros(DIM, np.float32), axis_of("beta"), np.zeros(DIM, np.float32), axis_of("gamma")])
