@@ -35,6 +35,9 @@ SHARD_SIZE = 32
 _PIECE_S = 600
 """Speech is looked for in so much at a time; float32 of it takes 37 MiB, and the search as much again."""
 
+_CUT_S = 30
+"""Of a piece's end, in which it is cut where it is quietest."""
+
 _WINDOWS_AT_ONCE = {"cpu": 2, "cuda": 16}
 
 
@@ -232,8 +235,8 @@ def load_spec(spec: str, *, device: str = "cpu", threads: int = 1) -> SpeechEnco
 
 
 def _pieces(samples: NDArray[np.int16]) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """(the second at which it starts, float32 in [-1, 1)); cut in the quietest tenth of a second of a half minute."""
-    start, step, seek = 0, SAMPLE_RATE // 10, 30 * SAMPLE_RATE
+    """(the second at which it starts, float32 in [-1, 1)); cut where a tenth of a second is quietest."""
+    start, step, seek = 0, SAMPLE_RATE // 10, _CUT_S * SAMPLE_RATE
     while start < len(samples):
         end = start + _PIECE_S * SAMPLE_RATE
         if end < len(samples):

@@ -11,7 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.transcripts import MAX_CHARACTERS, read_transcripts, transcripts
+from jobs.transcripts import (
+    MAX_CHARACTERS,
+    TRANSCRIPTS_SCHEMA,
+    read_transcripts,
+    read_written,
+    transcripts,
+    write_transcripts,
+)
 from jobs.validate import validate_job
 from recsys.errors import InputError, MissingArtifact
 from recsys.ingest.files import find_transcripts
@@ -103,3 +110,48 @@ def test_of_a_workspace_the_validated_items_are_known(workspace: Workspace, caps
     (workspace.data_dir / "transcripts.jsonl").unlink()
     assert dict(transcripts(workspace)) == {}
     assert not kept.exists()
+
+
+def record(text: str, language: str = "en") -> dict[str, object]:
+    segments = [{"start_s": 0.5, "end_s": 2.0, "text": text, "confidence": 0.9}] if text else []
+    sure = 0.8 if text else 0.0
+    return {
+        "text": text,
+        "language": language if text else "",
+        "language_confidence": sure,
+        "duration_s": 2.5,
+        "segments": segments,
+    }
+
+
+def test_what_people_give_wins_over_what_was_heard_also_where_they_say_that_it_is_nothing(workspace: Workspace) -> None:
+    validate_job(workspace, now=NOW)
+    ids = [f"item-{number:04d}" for number in range(5)]
+    heard = [record("heard at zero"), record("heard at one"), record("heard at two"), record(""), None]
+    write_transcripts(workspace, [*ids, "gone"], [*heard, record("of an item that is gone")], {"space": "s"})
+    assert dict(transcripts(workspace)) == {
+        "item-0000": "heard at zero",
+        "item-0001": "heard at one",
+        "item-0002": "heard at two",
+    }
+    given = [{"item_id": "item-0001", "text": "said by a person"}, {"item_id": "item-0002", "text": ""}]
+    (workspace.data_dir / "transcripts.jsonl").write_text(lines(given))
+    assert dict(transcripts(workspace)) == {"item-0000": "heard at zero", "item-0001": "said by a person"}
+
+
+def test_what_was_heard_is_kept_with_its_moments_and_the_latest_counts(workspace: Workspace) -> None:
+    validate_job(workspace, now=NOW)
+    assert read_written(workspace) is None
+    first = write_transcripts(workspace, ["item-0001", "item-0002"], [record("one"), record("")], {"space": "s"})
+    table = read_written(workspace)
+    assert table is not None
+    assert table.schema == TRANSCRIPTS_SCHEMA
+    one, silent = table.to_pylist()
+    assert json.loads(one["segments"]) == [{"start_s": 0.5, "end_s": 2.0, "text": "one", "confidence": 0.9}]
+    assert (silent["text"], silent["language"], silent["duration_s"]) == ("", "", 2.5)
+    second = write_transcripts(workspace, ["item-0001"], [record("another")], {"space": "s"})
+    assert second != first
+    assert dict(transcripts(workspace)) == {"item-0001": "another"}
+    again = write_transcripts(workspace, ["item-0001", "item-0002"], [record("one"), record("")], {"space": "s"})
+    assert again == first
+    assert dict(transcripts(workspace)) == {"item-0001": "one"}
