@@ -19,7 +19,7 @@ from embeddings.tagging.report_charts import counts_svg, forest_svg, reliability
 from embeddings.tagging.report_figures import Calibrated, Evaluation, HeadReport, Interval, TagCount, TagFigures
 from embeddings.tagging.report_findings import findings_of
 from embeddings.tagging.report_style import REPORT_STYLE
-from embeddings.tagging.report_tables import confusion_html, data_table
+from embeddings.tagging.report_tables import Cell, confusion_html, data_table
 
 MAX_BARS, MAX_ROWS, MAX_SMALL = 40, 400, 12
 
@@ -74,11 +74,13 @@ def _given(report: HeadReport) -> str:
     key = '<span class="key-bar"></span>has it &ensp; <span class="key-dashed"></span>unsure'
     left = f"; {count(len(given) - MAX_BARS)} rarer ones are in the table" if len(given) > MAX_BARS else ""
     chart = figure(counts_svg("Items by tag", given[:MAX_BARS]), f"{key}{left}")
-    return chart + _details(f"All {count(len(ranked))} tags", _counts_table(ranked, sum(report.status.values())))
+    return chart + _details(
+        f"Table of all tags ({count(len(ranked))})", _counts_table(ranked, sum(report.status.values()))
+    )
 
 
 def _counts_table(ranked: Sequence[TagCount], n_items: int) -> str:
-    def row(each: TagCount) -> tuple[str, ...]:
+    def row(each: TagCount) -> tuple[str, str, str, str, str]:
         people = each.agree + each.disagree
         agreed = f"{count(each.agree)} of {count(people)}" if people else ""
         return each.name, count(each.yes), f"{each.yes / max(n_items, 1):.1%}", count(each.unsure), agreed
@@ -98,19 +100,18 @@ def _evaluated(found: Evaluation, names: Mapping[str, str]) -> list[tuple[str, s
 def _good(found: Evaluation, names: Mapping[str, str]) -> str:
     figures = found.figures
     about = (
-        f"<p>Of {count(figures.n_items)} labelled items, each judged by a head that has not learned from it. Behind "
+        f"<p>Of {count(figures.n_items)} labelled items, each judged by a head that has not learned from it. Below "
         "each figure: where its true value lies with 95 %, by resampling the items.</p>"
     )
-    rows = [
+    rows: list[Sequence[Cell]] = [
         (title, *(_interval(each) for each in (of.precision, of.recall, of.f1, of.ap)))
         for title, of in (("Mean over tags", figures.macro), ("Over all pairs", figures.micro))
     ]
     means = data_table("Figures over all tags", ("", "Precision", "Recall", "F1", "Average precision"), rows)
-    accuracy = (
-        f"<p>Its surest tag is right in <b>{_interval(figures.accuracy)}</b> of the items.</p>"
-        if figures.accuracy
-        else ""
-    )
+    accuracy = ""
+    if figures.accuracy:
+        value, edges = _interval(figures.accuracy)
+        accuracy = f"<p>Its surest tag is right in <b>{value}</b> ({edges}) of the items.</p>"
     ranked = sorted(figures.by_tag, key=lambda each: -each.n_yes)[:MAX_ROWS]
     target = found.verdicts.target_precision if found.verdicts else None
     called = [names.get(each.tag, each.tag) for each in ranked]
@@ -133,7 +134,7 @@ _BECAUSE = {
 }
 
 
-def _tag_row(each: TagFigures, found: Evaluation, names: Mapping[str, str]) -> tuple[str, ...]:
+def _tag_row(each: TagFigures, found: Evaluation, names: Mapping[str, str]) -> tuple[Cell, ...]:
     chosen = found.thresholds.get(each.tag)
     limits = ("", "", "")
     if chosen is not None:
@@ -172,11 +173,11 @@ def _small(name: str, found: Calibrated) -> str:
     return figure(chart, f"{safe(name)}: {found.before.ece:.3f} before, <b>{found.after.ece:.3f}</b> after")
 
 
-def _interval(found: Interval) -> str:
+def _interval(found: Interval) -> tuple[str, str]:
     if found.value is None:
-        return "–"
-    edges = f" ({found.low:.2f}–{found.high:.2f})" if found.low is not None and found.high is not None else ""
-    return f"{found.value:.2f}{edges}"
+        return "–", ""
+    edges = "" if found.low is None or found.high is None else f"{found.low:.2f}–{found.high:.2f}"
+    return f"{found.value:.2f}", edges
 
 
 def _limit(confidence: float) -> str:

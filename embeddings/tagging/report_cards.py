@@ -10,13 +10,16 @@ from embeddings.tagging.report_figures import Example, Segment, SpokenItem, TagE
 _MAX_TITLE = 90
 _MAX_BOXES, _MAX_MOMENTS, MAX_SEGMENTS = 30, 3, 40
 _SMALLEST_NUMBERED = 0.12
+_SPOKEN = "<tr>" + "".join(f'<th scope="col">{name}</th>' for name in ("From", "To", "Words", "Sure")) + "</tr>"
 
 
 def examples_html(found: TagExamples, name: str) -> str:
     """The surest items of a tag, and those nearest to its threshold."""
+    everything = (*found.sure, *found.doubtful)
+    wide = " wide-examples" if any(each.sound is not None or each.boxes for each in everything) else ""
     rows = [("Surest", found.sure), ("Nearest to the threshold", found.doubtful)]
     shown = "".join(
-        f'<div class="kind"><p class="soft">{title}</p><div class="examples">'
+        f'<div class="kind"><p class="soft">{title}</p><div class="examples{wide}">'
         + "".join(_card(each, name) for each in examples)
         + "</div></div>"
         for title, examples in rows
@@ -34,8 +37,7 @@ def spoken_html(item: SpokenItem) -> str:
     more = f'<p class="soft">{count(rest)} more segments.</p>' if rest > 0 else ""
     language = f", language <b>{safe(item.language)}</b>" if item.language else ""
     words = (
-        '<div class="scroll"><table class="spoken"><tr><th scope="col">From</th><th scope="col">To</th>'
-        f'<th scope="col">Words</th><th scope="col">Sure</th></tr>{lines}</table></div>{more}'
+        f'<div class="scroll"><table class="spoken" aria-label="What is said">{_SPOKEN}{lines}</table></div>{more}'
         if lines
         else '<p class="soft">Nobody speaks.</p>'
     )
@@ -51,6 +53,11 @@ def moment(seconds: float) -> str:
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
     return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{rest // 10:02}.{rest % 10}"
+
+
+def percent(share: float) -> str:
+    """Whole, but where that would make nearly sure quite sure."""
+    return f"{share:.0%}" if 0.01 <= share < 0.99 else f"{share:.1%}"
 
 
 def sound_html(sound: bytes | None, title: str) -> str:
@@ -70,7 +77,7 @@ def _card(each: Example, name: str) -> str:
     return (
         f'<div class="example">{_picture(each, label, name)}{sound_html(each.sound, label)}'
         f'<p class="title">{title or "<em>no title</em>"}</p>'
-        f'<p class="says">{doubt}<b>{each.confidence:.0%}</b> '
+        f'<p class="says">{doubt}<b>{percent(each.confidence)}</b> '
         f'<span class="id">{safe(short(each.item_id, _MAX_TITLE))}</span>{heard}</p></div>'
     )
 
@@ -105,5 +112,5 @@ def _boxes(each: Example, name: str) -> str:
 def _line(each: Segment) -> str:
     return (
         f"<tr><td>{moment(each.start_s)}</td><td>{moment(each.end_s)}</td>"
-        f"<td>{safe(each.text.strip())}</td><td>{each.confidence:.0%}</td></tr>"
+        f"<td>{safe(each.text.strip())}</td><td>{percent(each.confidence)}</td></tr>"
     )

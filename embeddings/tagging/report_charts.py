@@ -18,18 +18,17 @@ def reliability_svg(label: str, found: Reliability, *, small: bool = False) -> s
 
     A dot's area grows with its pairs; a line joins it to the diagonal: that is its share of the calibration error.
     """
-    height = _TOP + _SIDE + (0 if small else _STRIP) + _FOOT
+    height = _TOP + _SIDE + (_TOP if small else _STRIP + _FOOT)
     most = max((each.n for each in found.bins), default=1)
     parts = [_frame(), f'<line class="ideal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>']
     for each in found.bins:
         x, y, ideal = _x(each.confidence), _y(each.share_yes), _y(each.confidence)
-        radius = 2.5 + 7.5 * (each.n / most) ** 0.5
+        radius = (5 if small else 2.5) + (10 if small else 7.5) * (each.n / most) ** 0.5
         parts.append(f'<line class="gap" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{ideal:.1f}"/>')
         told = f"confidence {each.confidence:.2f}, right {each.share_yes:.2f}, {count(each.n)} pairs"
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{told}</title></circle>')
     if not small:
-        parts += _masses(found, most)
-    parts += _ticks(height, names=not small)
+        parts += [*_masses(found, most), *_ticks(height)]
     described = f"{label}: expected calibration error {found.ece:.3f} over {count(found.n)} pairs"
     return _svg(_LEFT + _SIDE + 12, height, described, parts)
 
@@ -65,7 +64,9 @@ def counts_svg(label: str, counts: Sequence[TagCount]) -> str:
     for at, each in enumerate(counts):
         y = 2 + at * _ROW
         yes, unsure = each.yes / most * span, each.unsure / most * span
-        told = count(each.yes) + (f" + {count(each.unsure)} unsure" if each.unsure else "")
+        told = " + ".join(
+            [*([count(each.yes)] if each.yes else []), *([f"{count(each.unsure)} unsure"] if each.unsure else [])]
+        )
         parts.append(
             f'<text class="name" x="{_NAME - 10}" y="{y + 14}" text-anchor="end">{safe(short(each.name, 22))}</text>'
         )
@@ -107,19 +108,16 @@ def _masses(found: Reliability, most: int) -> list[str]:
     return parts
 
 
-def _ticks(height: float, *, names: bool) -> list[str]:
+def _ticks(height: float) -> list[str]:
     base = height - _FOOT + 14
     parts = []
     for share in (0.0, 0.5, 1.0):
         parts.append(f'<text class="tick" x="{_x(share):.1f}" y="{base}" text-anchor="middle">{share:g}</text>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{_y(share) + 4:.1f}" text-anchor="end">{share:g}</text>')
-    if names:
-        parts.append(f'<text class="tick" x="{_x(0.5):.1f}" y="{base + 17}" text-anchor="middle">confidence</text>')
-        middle = _y(0.5)
-        turned = f'transform="rotate(-90 11 {middle:.1f})"'
-        parts.append(
-            f'<text class="tick" x="11" y="{middle:.1f}" text-anchor="middle" {turned}>share that is right</text>'
-        )
+    parts.append(f'<text class="tick" x="{_x(0.5):.1f}" y="{base + 17}" text-anchor="middle">confidence</text>')
+    middle = _y(0.5)
+    turned = f'transform="rotate(-90 11 {middle:.1f})"'
+    parts.append(f'<text class="tick" x="11" y="{middle:.1f}" text-anchor="middle" {turned}>share that is right</text>')
     return parts
 
 

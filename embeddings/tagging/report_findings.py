@@ -38,17 +38,18 @@ def _coverage(report: HeadReport) -> Iterator[Finding]:
     yes, unsure = sum(each.yes for each in report.counts), sum(each.unsure for each in report.counts)
     yield Finding(
         "note",
-        f"{count(judged)} items looked at, {count(absent)} have nothing to look at: {count(yes)} tags, {count(unsure)} "
-        f"unsure, of {count(len(report.counts))} kinds.",
+        f"Looked at {_items(judged)}; {count(absent)} without anything to look at. Given: {count(yes)} tags of "
+        f"{count(sum(1 for each in report.counts if each.yes))} kinds, and {count(unsure)} unsure.",
     )
     if refused:
         yield Finding(
             "look",
-            f"{count(refused)} items have content that cannot be read, so their tags are unsure: safety rules hide them.",
+            f"The content of {_items(refused)} cannot be read: tags that no other head can give them are unsure, and "
+            "safety rules hide such items.",
         )
     silent = [each.name for each in report.counts if not each.yes and not each.unsure]
     if silent and judged:
-        yield Finding("note", f"{count(len(silent))} tags were given to no item: {_some(silent)}.")
+        yield Finding("note", f"Given to no item ({count(len(silent))}): {_some(silent)}.")
 
 
 def _people(report: HeadReport) -> Iterator[Finding]:
@@ -56,9 +57,7 @@ def _people(report: HeadReport) -> Iterator[Finding]:
     if words:
         share = agree / words
         level: Level = "look" if share < _FEW_AGREE and words >= _FEW_WORDS else "note"
-        yield Finding(
-            level, f"People said something of {count(words)} of its pairs, and the same as it in {share:.0%}."
-        )
+        yield Finding(level, f"Of {count(words)} words of people on its tags, it says the same in {share:.0%}.")
 
 
 def _calibration(found: Evaluation) -> Iterator[Finding]:
@@ -93,6 +92,10 @@ def _thresholds(report: HeadReport) -> Iterator[Finding]:
         )
     if few:
         yield Finding("look", f"Too few labels to choose a threshold: {_some(few)}. `recsys tag review` picks more.")
+
+
+def _items(n: int) -> str:
+    return "1 item" if n == 1 else f"{count(n)} items"
 
 
 def _some(names: list[str]) -> str:

@@ -20,7 +20,7 @@ REPORT_STYLE = """\
 .confusion th, .confusion td { border: 0; padding: 4px 6px; text-align: center; }
 .confusion th { color: var(--ink); font-size: 12px; max-width: 9em; overflow-wrap: anywhere; }
 .confusion th[scope=row] { text-align: right; }
-.confusion thead th { vertical-align: bottom; }
+.confusion thead th { vertical-align: bottom; min-width: 52px; }
 .confusion td { min-width: 30px; border-radius: 3px; background: color-mix(in srgb, var(--bar) 0%, var(--tint)); }
 .confusion .zero { color: var(--soft); opacity: .55; }
 .confusion .h1 { background: color-mix(in srgb, var(--bar) 18%, var(--tint)); }
@@ -33,9 +33,10 @@ REPORT_STYLE = """\
 .confusion .wrong.h4 { background: color-mix(in srgb, var(--second) 80%, var(--tint)); }
 .tag { border-top: 1px solid var(--line); padding-top: 4px; margin-top: 18px; }
 .tag h3 { margin-top: 10px; }
-.kinds, .tag { break-inside: avoid; }
+.kind, figure, tr { break-inside: avoid; }
 .kind p { margin: 8px 0 5px; font-size: 13px; }
 .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
+.wide-examples { grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); }
 .seen { position: relative; display: grid; place-items: center; height: 190px; background: var(--tint);
   border-radius: 6px; overflow: hidden; }
 .seen > * { grid-area: 1 / 1; }
@@ -51,8 +52,11 @@ REPORT_STYLE = """\
 .spoken th:nth-child(3) { text-align: left; }
 .key-dashed { display: inline-block; width: 14px; height: 10px; margin-right: 5px; border: 1px dashed var(--bar); }
 summary { cursor: pointer; margin-top: 10px; color: var(--soft); }
+small { display: block; color: var(--soft); font-size: 12px; white-space: nowrap; }
 tbody th { color: var(--ink); font-size: 15px; text-align: left; }
-td:last-child { padding-right: 0; }
-@media print { body { background: #fff; } .seen, .seen img, .seen svg, .example .none { height: 130px; }
-  .examples { grid-template-columns: repeat(4, 1fr); } audio { display: none; } nav { display: none; } }
+td:last-child, th:last-child { padding-right: 0; }
+td, tbody th { white-space: nowrap; }
+@media print { body { background: #fff; } .seen, .seen img, .seen svg, .example .none { height: 120px; }
+  .examples { grid-template-columns: repeat(5, 1fr); } audio, nav, summary { display: none; }
+  h2, h3 { break-after: avoid; } .example { font-size: 11px; } section { margin: 10px 0; } }
 """

@@ -10,20 +10,31 @@ from embeddings.quality.page_parts import count, safe, short
 from embeddings.tagging.report_figures import Confusion
 
 MAX_TAGS, MAX_PAIRS = 20, 30
-_SHADES = 4
+_SHADES = (0.02, 0.08, 0.25, 0.5)
+"""Shares of a row from which a cell is coloured more."""
 
 
-def data_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+Cell = str | tuple[str, str]
+"""A text, or a figure and what stands small below it."""
+
+
+def data_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """The first cell of each row names it."""
     top = "".join(f'<th scope="col">{safe(cell)}</th>' for cell in head)
     body = "".join(
-        f'<tr><th scope="row">{safe(row[0])}</th>' + "".join(f"<td>{safe(cell)}</td>" for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{_inside(row[0])}</th>'
+        + "".join(f"<td>{_inside(cell)}</td>" for cell in row[1:])
+        + "</tr>"
         for row in rows
     )
     return (
         f'<div class="scroll"><table aria-label="{safe(caption)}"><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>\n"
     )
+
+
+def _inside(cell: Cell) -> str:
+    return safe(cell) if isinstance(cell, str) else f"{safe(cell[0])}<small>{safe(cell[1])}</small>"
 
 
 def confusion_html(found: Confusion, names: Mapping[str, str], *, exclusive: bool) -> str:
@@ -45,7 +56,7 @@ def confusion_html(found: Confusion, names: Mapping[str, str], *, exclusive: boo
     rows = "".join(_row(row, chosen, counts, totals[row], called[row]) for row in chosen)
     matrix = (
         '<div class="scroll"><table class="confusion" aria-label="Confusion matrix">'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n"
+        f"<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n"
     )
     return f"<p>{about}{left}</p>{matrix}{_pairs(counts, called)}"
 
@@ -54,7 +65,7 @@ def _row(row: int, chosen: Sequence[int], counts: np.ndarray, total: int, name: 
     cells = []
     for column in chosen:
         n = int(counts[row, column])
-        shade = 0 if not n else min(_SHADES, 1 + int(n / max(total, 1) * _SHADES))
+        shade = sum(n / max(total, 1) >= share for share in _SHADES)
         kinds = ["zero" if not n else f"h{shade}", *(["wrong"] if row != column else [])]
         cells.append(f'<td class="{" ".join(kinds)}">{count(n)}</td>')
     return f'<tr><th scope="row">{safe(short(name, 24))}</th>{"".join(cells)}</tr>'
