@@ -56,7 +56,8 @@ small { display: block; color: var(--soft); font-size: 12px; white-space: nowrap
 tbody th { color: var(--ink); font-size: 15px; text-align: left; }
 td:last-child, th:last-child { padding-right: 0; }
 td, tbody th { white-space: nowrap; }
+td:last-child { white-space: normal; }
 @media print { body { background: #fff; } .seen, .seen img, .seen svg, .example .none { height: 120px; }
   .examples { grid-template-columns: repeat(5, 1fr); } audio, nav, summary { display: none; }
-  h2, h3 { break-after: avoid; } .example { font-size: 11px; } section { margin: 10px 0; } }
+  h2, h3 { break-after: avoid; } .scroll { overflow: visible; } table { font-size: 12px; } .example { font-size: 11px; } section { margin: 10px 0; } }
 """
