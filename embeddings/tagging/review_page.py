@@ -46,7 +46,9 @@ class Question:
 
 
 def render_review(head: str, questions: Sequence[Question]) -> str:
-    """The page; questions of one tag stand together in the order given."""
+    """The page; questions of one tag stand together, tags and questions in the order given."""
+    first = {each.tag: at for at, each in reversed(list(enumerate(questions)))}
+    questions = sorted(questions, key=lambda each: first[each.tag])
     key = fingerprint([[each.item_id, each.tag] for each in questions])[:16]
     style = STYLE + REVIEW_STYLE
     policy = (
