@@ -1,6 +1,6 @@
 """THE BATCH: from the files in data/ to a published release. `refresh_catalog` is the whole flow.
 
-    read → validate → embed → write_shards → tag → project (item tower) → build_index → verify → publish
+    read → validate → embed → write_shards → project (item tower) → build_index → verify → publish
 
 It can be killed anywhere: each step leaves its output complete or not at all and is skipped when it is there, and
 only the last line changes what users see.
