@@ -1,6 +1,6 @@
 """THE BATCH: from the files in data/ to a published release. `refresh_catalog` is the whole flow.
 
-    read → validate → embed → write_shards → tag → project (item tower) → build_index → verify → publish
+    read → validate → embed → write_shards → project (item tower) → build_index → verify → publish
 
 It can be killed anywhere: each step leaves its output complete or not at all and is skipped when it is there, and
 only the last line changes what users see.
@@ -24,6 +24,7 @@ from rich.markup import escape
 from jobs.artifacts import Content, Dataset, Model, load_model
 from jobs.bootstrap import ADAPTERS, item_tower_of, ranker_of, releases_of
 from jobs.embed import embed_dataset, encoders_key
+from jobs.objects_of import write_objects
 from jobs.progress import console, progress_bar
 from jobs.tagged_items import details_by_row, require_covered
 from jobs.tags_of import tagged
@@ -219,6 +220,7 @@ def write_parts(
         text_template=workspace.config.encoders.text_template,
         ranker_features=ranker.feature_names if ranker else (),
         ranker_outputs=ranker.output_names if ranker else (),
+        objects_space=write_objects(workspace, dataset.items, staging),
         tag_heads=dict(dataset.tagging.heads) if dataset.tagging else {},
     )
     (staging / "serving.json").write_text(canonical_json(schema.model_dump(mode="json")), encoding="utf-8")

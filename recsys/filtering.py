@@ -201,8 +201,15 @@ def rules_against(catalog: CatalogView, row: int, config: FilterConfig, now_ms: 
     return tuple(dict.fromkeys(against))
 
 
-def fallback_of(config: FilterConfig, catalog: CatalogView) -> str:
-    """Why the stage shows nothing at all; "" where it does."""
+def fallback_of(gate: GateInput, config: FilterConfig) -> str:
+    """What the rules cannot tell, and what came of it; "" where they can."""
+    if gate.user_is_known:
+        return unjudged_note(config, gate.catalog)
+    return "nothing_is_shown" if fails_closed(gate, config) else "without_stored_seen_and_blocked"
+
+
+def unjudged_note(config: FilterConfig, catalog: CatalogView) -> str:
+    """Why nothing at all is shown for a blocked tag; "" where something may be."""
     return NEVER_JUDGED if config.blocked_tags and never_judged(config, catalog.release) else ""
 
 

@@ -19,9 +19,9 @@ from recsys.filtering import (
     GateInput,
     allowed,
     fails_closed,
-    fallback_of,
     lets_go,
     unfiltered,
+    unjudged_note,
 )
 from recsys.live import CatalogView
 from recsys.ports import RequestStore
@@ -67,7 +67,7 @@ def rank_items(
         if not len(kept) and lets_go(query, gate):
             kept = rows[allowed(unfiltered(gate, config.filter), rows, config.filter)]
             stage.fallback = NOTHING_MATCHES if len(kept) else ""
-        stage.fallback = stage.fallback or fallback_of(config.filter, catalog)
+        stage.fallback = stage.fallback or unjudged_note(config.filter, catalog)
         rows = kept
         stage.out(rows)
     sources = np.full(len(rows), bit_of("given"), np.int64)
@@ -99,7 +99,7 @@ def list_items(
         if not len(kept) and lets_go(query, gate):
             kept = _first_allowed(rows, query.limit, unfiltered(gate, config.filter), config.filter)
             stage.fallback = NOTHING_MATCHES if len(kept) else ""
-        stage.fallback = stage.fallback or fallback_of(config.filter, catalog)
+        stage.fallback = stage.fallback or unjudged_note(config.filter, catalog)
         rows = rows[kept]
         values = catalog.log_popularity[rows] if values is None else values[kept]
         stage.out(rows)

@@ -23,7 +23,6 @@ from recsys.filtering import (
     FilterConfig,
     GateInput,
     allowed,
-    fails_closed,
     fallback_of,
     forbidden_by,
     lets_go,
@@ -285,9 +284,7 @@ def filter_candidates(
     """The hard rules; then, where too few are left, a top up from the whole catalogue under the same rules. Where
     nothing matches the request's filter, and it is not strict, everything else that may be shown."""
     with trace.stage("filter", len(candidates)) as stage:
-        if not gate.user_is_known:
-            stage.fallback = "nothing_is_shown" if fails_closed(gate, config) else "without_stored_seen_and_blocked"
-        stage.fallback = stage.fallback or fallback_of(config, gate.catalog)
+        stage.fallback = fallback_of(gate, config)
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
         missing = query.limit - len(kept_candidates)
         if missing > 0:

@@ -25,8 +25,9 @@ from recsys.features.category_lists import CategoryLists
 from recsys.features.diversity import Diversity, diversity_of
 from recsys.features.kinds import Kinds
 from recsys.features.transitions import Neighbours
+from recsys.item_objects import ItemObjects
 from recsys.item_template import FIRST_TEMPLATE
-from recsys.manifest import ReleaseManifest
+from recsys.manifest import EmbeddingSpace, ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker
 from recsys.tag_details import TagDetails
 from recsys.tags import covered_by
@@ -49,6 +50,7 @@ class ServingSchema(Config):
         text_template: how the items' texts were put together; new items are put into the same words.
         ranker_features: columns that the ranker reads, in order (`recsys.features.rank_features`).
         ranker_outputs: names of the probabilities it gives; both are empty in a release without a ranker.
+        objects_space: the embedding space of the objects in the items' pictures; None where nobody looked for any.
         tag_heads: head → the tags that it can give, with those that they imply; empty where nothing was ever tagged.
     """
 
@@ -65,6 +67,7 @@ class ServingSchema(Config):
     text_template: str = FIRST_TEMPLATE
     ranker_features: tuple[str, ...] = ()
     ranker_outputs: tuple[str, ...] = ()
+    objects_space: EmbeddingSpace | None = None
     tag_heads: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
@@ -99,6 +102,7 @@ class LoadedRelease:
         ranker: probabilities of each candidate; None where the release ranks by its blend.
         stored_diversity: compact content vectors as the release carries them; None in one that was built without.
         id_vectors: for explanations; None in a release without towers, or one that was built without them.
+        objects: what a detector saw in the items' pictures; None where nobody looked.
         tag_details: who says which tag of an item, and on what grounds; None where nothing was ever tagged.
     """
 
@@ -121,6 +125,7 @@ class LoadedRelease:
     ranker: Ranker | None = None
     stored_diversity: Diversity | None = None
     id_vectors: IdVectors | None = None
+    objects: ItemObjects | None = None
     tag_details: TagDetails | None = None
 
     @cached_property

@@ -15,6 +15,8 @@ diversity.npy, diversity_projection.npy         int8 [N, K], float32 [sum of D_m
                                                 in older releases, which compute them once
 id_vectors.npy, id_present.npy  float32 [N, D], bool [N]: the item tower's other input, for explanations; absent without
                                 towers and in older releases, which explain more coarsely
+objects.parquet, objects.npy    objects in the items' pictures (`recsys.item_objects.OBJECTS_SCHEMA`), float32 [O, D];
+                                absent where nobody looked for any
 ranker.onnx                     the learned ranker, absent where the blend ranks
 profile_hashes.npy, profiles.npy                users who told something about themselves
 serving.json, acceptance.json
@@ -40,6 +42,7 @@ from recsys.errors import CorruptArtifact, MissingArtifact, SpaceMismatch
 from recsys.features.diversity import Diversity
 from recsys.features.rank_features import require_known_features, require_outputs
 from recsys.features.transitions import Neighbours
+from recsys.item_objects import OBJECTS_SCHEMA, ItemObjects
 from recsys.manifest import ReleaseManifest
 from recsys.ports import ContentEncoder, ItemEncoder, ItemIndex, QueryEncoder, Ranker, ReleaseFiles
 from recsys.release import IdVectors, LoadedRelease, ServingSchema
@@ -124,6 +127,7 @@ def load_release(store: ReleaseFiles, release_id: str, adapters: Adapters) -> Lo
         ranker=_ranker(paths, schema, adapters),
         stored_diversity=_diversity(paths),
         id_vectors=_id_vectors(paths),
+        objects=_objects(paths, schema, items),
         tag_details=_tag_details(paths, schema, items),
     )
     require_one_release(release)
@@ -213,6 +217,20 @@ def _id_vectors(paths: Mapping[str, Path]) -> IdVectors | None:
         return None
     vectors, present = _array(paths, "id_vectors.npy"), _array(paths, "id_present.npy")
     return IdVectors(vectors.astype(np.float32, copy=False), present.astype(np.bool_, copy=False))
+
+
+def _objects(paths: Mapping[str, Path], schema: ServingSchema, items: pa.Table) -> ItemObjects | None:
+    """Raises MissingArtifact or CorruptArtifact where `serving.json` and the files do not say the same."""
+    if schema.objects_space is None:
+        return None
+    vectors = _array(paths, "objects.npy")
+    try:
+        table = pq.read_table(_path(paths, "objects.parquet"), schema=OBJECTS_SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtifact(f"objects.parquet cannot be read ({error}); run `recsys release build` again") from None
+    if vectors.shape != (len(table), schema.objects_space.dim):
+        raise CorruptArtifact("objects.npy is of other objects; run `recsys release build` again")
+    return ItemObjects.of_items(table, vectors.astype(np.float32, copy=False), items["item_id"])
 
 
 def _tag_details(paths: Mapping[str, Path], schema: ServingSchema, items: pa.Table) -> TagDetails | None:

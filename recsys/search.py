@@ -22,7 +22,7 @@ from recsys.budget import UNLIMITED, Budget
 from recsys.errors import InvalidRequest
 from recsys.expressions.evaluation import mask_of
 from recsys.expressions.parsing import parse
-from recsys.filtering import NOTHING_MATCHES, GateInput, allowed, fallback_of, lets_go, unfiltered
+from recsys.filtering import NOTHING_MATCHES, GateInput, allowed, lets_go, unfiltered, unjudged_note
 from recsys.guard import AlwaysOn
 from recsys.history import History
 from recsys.live import CatalogView
@@ -119,7 +119,7 @@ def _found(
             keep = allowed(gate, candidates.item_rows, config.filter, trace.dropped)
             keep &= ~np.isin(candidates.item_rows, leave_out)
             kept_candidates = candidates.take(keep)
-            stage.fallback = fallback if len(kept_candidates) else fallback_of(config.filter, gate.catalog)
+            stage.fallback = fallback if len(kept_candidates) else unjudged_note(config.filter, gate.catalog)
             stage.out(kept_candidates)
         if len(kept_candidates) >= query.limit or quota >= n_matching or trace.stages[-2].fallback:
             return kept_candidates

@@ -19,7 +19,7 @@ from pydantic import Field
 from recsys.budget import UNLIMITED, Budget
 from recsys.config import Config
 from recsys.dataset import Modality
-from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, fallback_of, lets_go, unfiltered
+from recsys.filtering import NOTHING_MATCHES, FilterConfig, GateInput, allowed, lets_go, unfiltered, unjudged_note
 from recsys.history import History
 from recsys.index.exact import largest
 from recsys.live import CatalogView
@@ -146,7 +146,7 @@ def _filter(gate: GateInput, candidates: Candidates, config: FilterConfig, trace
     """The stage says `fallback` where any are left."""
     with trace.stage("filter", len(candidates)) as stage:
         kept_candidates = candidates.take(allowed(gate, candidates.item_rows, config, trace.dropped))
-        stage.fallback = fallback if len(kept_candidates) else fallback_of(config, gate.catalog)
+        stage.fallback = fallback if len(kept_candidates) else unjudged_note(config, gate.catalog)
         stage.out(kept_candidates)
         return kept_candidates
 

@@ -27,6 +27,16 @@ class ItemTag(Struct, omit_defaults=True):
     evidence: Any = None
 
 
+class ItemObject(Struct):
+    """One object in the item's picture: `number` is what `object=` of similar items takes, `box` its left, upper, right
+    and lower edge in pixels of the original picture."""
+
+    number: int
+    tag: str
+    confidence: float
+    box: tuple[float, float, float, float]
+
+
 class ItemReply(Struct):
     """An item as it is now: the release's fields, and what was upserted over them.
 
@@ -48,6 +58,7 @@ class ItemReply(Struct):
     tags: tuple[ItemTag, ...]
     tags_unsure: tuple[str, ...]
     unjudged: tuple[str, ...]
+    objects: tuple[ItemObject, ...]
     release: str
     shown: bool
     reasons: tuple[str, ...]

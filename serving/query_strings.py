@@ -26,6 +26,7 @@ USER_ID = _parameter("user_id", **ID_SCHEMA)
 SESSION_ID = _parameter("session_id", **ID_SCHEMA)
 SURFACE = _parameter("surface", type="string", minLength=1, maxLength=64)
 PAGE_TOKEN = _parameter("page_token", type="string")
+OBJECT = _parameter("object", type="integer", minimum=0, maximum=999_999_999)
 CATEGORY = _parameter("category", type="string", minLength=1, maxLength=256)
 
 

@@ -16,9 +16,10 @@ FILES = ("image", "audio")
 
 
 def unjudged_content(item: LiveItem, row: int, release: LoadedRelease) -> tuple[str, ...]:
-    """The kinds of content, sorted; none in a release without heads, which judges nothing. `row` may be of an item that
-    came after the release. Other attributes, categories or prices are nothing that heads look at."""
-    if not release.schema.tag_heads or item.deleted:
+    """The kinds of content, sorted; none in a release for which nobody looked at any. `row` may be of an item that came
+    after it. Other attributes, categories or prices are nothing that heads look at."""
+    nobody_looked = not release.schema.tag_heads and release.objects is None
+    if nobody_looked or item.deleted:
         return ()
     found = {name for name in item.vectors if name != "text" and not _is_released(item, name, row, release)}
     found |= {name for name in FILES if _differs(item, name, row, release)}

@@ -27,7 +27,7 @@ from serving.client.errors import (
 )
 from serving.client.retries import NEVER, Retries
 from serving.client.sending import Manner
-from serving.item_schemas import ItemReply, ItemTag
+from serving.item_schemas import ItemObject, ItemReply, ItemTag
 from serving.schemas import (
     AssignmentReply,
     ErasureReply,
@@ -69,6 +69,7 @@ __all__ = [
     "ItemDeletionReply",
     "ItemLine",
     "ItemLineStatus",
+    "ItemObject",
     "ItemReply",
     "ItemTag",
     "ItemUpsert",

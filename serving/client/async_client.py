@@ -51,13 +51,18 @@ class AsyncClient(AsyncSender):
         return await self._send(calls.rank(item_ids, **asked), timeout_s)
 
     async def similar(
-        self, item_id: str, *, timeout_s: float | None = None, **listed: Unpack[Listed]
+        self,
+        item_id: str,
+        *,
+        object_number: int | None = None,
+        timeout_s: float | None = None,
+        **listed: Unpack[Listed],
     ) -> RecommendationReply:
-        """Items like one item.
+        """Items like one item; with `object_number`, like that object in its picture (`get_item` lists them).
 
         >>> reply = await client.similar("1270", limit=5, user_id="42")
         """
-        return await self._send(calls.similar(item_id, **listed), timeout_s)
+        return await self._send(calls.similar(item_id, object_number, **listed), timeout_s)
 
     async def popular(
         self, category: str | None = None, *, timeout_s: float | None = None, **listed: Unpack[Listed]

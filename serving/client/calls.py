@@ -139,8 +139,8 @@ def refine(
     return Call("POST", "/v1/refine", _SLATE, body=_json(RefineRequest, asked, **given))
 
 
-def similar(item_id: str, **listed: Unpack[Listed]) -> Call[RecommendationReply]:
-    return Call("GET", "/v1/similar", _SLATE, params={"item_id": item_id, **_params(listed)})
+def similar(item_id: str, number: int | None = None, **listed: Unpack[Listed]) -> Call[RecommendationReply]:
+    return Call("GET", "/v1/similar", _SLATE, params=_params({"item_id": item_id, "object": number, **listed}))
 
 
 def popular(category: str | None, **listed: Unpack[Listed]) -> Call[RecommendationReply]:

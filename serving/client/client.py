@@ -53,12 +53,19 @@ class Client(Sender):
         """
         return self._send(calls.rank(item_ids, **asked), timeout_s)
 
-    def similar(self, item_id: str, *, timeout_s: float | None = None, **listed: Unpack[Listed]) -> RecommendationReply:
-        """Items like one item.
+    def similar(
+        self,
+        item_id: str,
+        *,
+        object_number: int | None = None,
+        timeout_s: float | None = None,
+        **listed: Unpack[Listed],
+    ) -> RecommendationReply:
+        """Items like one item; with `object_number`, like that object in its picture (`get_item` lists them).
 
         >>> reply = client.similar("1270", limit=5, user_id="42")
         """
-        return self._send(calls.similar(item_id, **listed), timeout_s)
+        return self._send(calls.similar(item_id, object_number, **listed), timeout_s)
 
     def popular(
         self, category: str | None = None, *, timeout_s: float | None = None, **listed: Unpack[Listed]

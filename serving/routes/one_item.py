@@ -21,7 +21,7 @@ from serving.access import OPEN
 from serving.bodies import Reply, json_reply
 from serving.envelope import GRANT
 from serving.errors import problem
-from serving.item_schemas import ItemReply, ItemTag
+from serving.item_schemas import ItemObject, ItemReply, ItemTag
 from serving.operations import Operation
 from serving.query_strings import SURFACE, asked_by
 from serving.schemas import ID_SCHEMA
@@ -83,9 +83,21 @@ def item_reply(view: CatalogView, item_id: str, config: FilterConfig, now_ms: in
         tags=_tags(view, row, tags_of(fields.get("tags"), attributes.get("tags")) or []),
         tags_unsure=tuple(fields.get("tags_unsure") or ()),
         unjudged=view.unjudged(row),
+        objects=_objects(view, row),
         release=view.release.release_id,
         shown=not against,
         reasons=tuple(against.values()),
+    )
+
+
+def _objects(view: CatalogView, row: int) -> tuple[ItemObject, ...]:
+    """None of a picture that is not the item's any more."""
+    objects = view.release.objects
+    if objects is None or "image" in view.unjudged(row):
+        return ()
+    return tuple(
+        ItemObject(each["object"], each["tag"], each["confidence"], (each["x0"], each["y0"], each["x1"], each["y1"]))
+        for each in objects.told(row)
     )
 
 
@@ -133,7 +145,7 @@ OPERATIONS = (
         scope="read",
         lane="slow",
         reply=ItemReply,
-        parts=(ItemTag,),
+        parts=(ItemTag, ItemObject),
         parameters=({**ITEM_ID, "in": "path"}, SURFACE),
         problems=PROBLEMS,
     ),

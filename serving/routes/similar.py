@@ -9,14 +9,15 @@ from starlette.requests import Request
 from recsys.errors import InvalidRequest
 from recsys.fields import parse_id
 from recsys.similar import similar
+from recsys.similar_objects import similar_to_object
 from serving.bodies import Reply
 from serving.operations import Operation
 from serving.queries import question_of, replied
-from serving.query_strings import FILTER, LIMIT, PAGE_TOKEN, STRICT, SURFACE, USER_ID, asked_by
+from serving.query_strings import FILTER, LIMIT, OBJECT, PAGE_TOKEN, STRICT, SURFACE, USER_ID, asked_by
 from serving.schemas import ID_SCHEMA, RecommendationReply
 from serving.service import service_of
 
-PARAMETERS = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN)
+PARAMETERS = (LIMIT, FILTER, STRICT, USER_ID, SURFACE, PAGE_TOKEN, OBJECT)
 PROBLEMS = (422, 429, 500)
 ITEM_ID = {"name": "item_id", "required": True, "schema": ID_SCHEMA}
 
@@ -38,11 +39,23 @@ async def _answer(request: Request, item_id: str) -> Reply:
     """The nearest items under the hard rules; an unknown item has none, and is named."""
     service = service_of(request)
     item_id = parse_id(item_id, "item_id")
-    question = question_of(asked_by(request, PARAMETERS, {"item_id"}), service, "similar", item_id)
+    asked, number = asked_by(request, PARAMETERS, {"item_id"}), _number(request)
+    question = question_of(asked, service, "similar", item_id if number is None else (item_id, number))
+    make = partial(similar, item_id, question.query)
+    if number is not None:
+        make = partial(similar_to_object, item_id, number, question.query)
     budget_ms = service.settings.serving.budgets.recommendations_ms
-    return await replied(
-        request, service, question, partial(similar, item_id, question.query), budget_ms=budget_ms, in_thread=True
-    )
+    return await replied(request, service, question, make, budget_ms=budget_ms, in_thread=True)
+
+
+def _number(request: Request) -> int | None:
+    """Which of the item's objects is asked for; None = the item as a whole."""
+    text = request.query_params.get("object")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest("object must be a whole number", field="/object")
+    return int(text)
 
 
 OPERATIONS = (

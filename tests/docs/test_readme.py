@@ -17,7 +17,7 @@ import pytest
 import typer
 import yaml
 
-import serving.schemas
+import serving.client
 from jobs import refresh_catalog
 from jobs.cli import app
 from recsys import recommender
@@ -162,7 +162,7 @@ def test_every_configuration_shown_is_accepted(block: Block, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("block", blocks(kind="json"), ids=lambda block: block.where)
 def test_every_reply_shown_has_the_fields_of_the_real_one(block: Block) -> None:
-    struct = getattr(serving.schemas, block.mark[1])
+    struct = getattr(serving.client, block.mark[1])
     shown = json.loads(block.text)
     assert json.loads(msgspec.json.encode(msgspec.json.decode(block.text, type=struct))) == shown
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import serving.schemas
+import serving.client
 from tests.docs.blocks import Block, blocks
 from tests.worlds.checkerboard import write_world
 
@@ -147,7 +147,7 @@ def wait_for_encoders(base: str) -> None:
 
 def replies(printed: str, block: Block) -> list[Any]:
     """Every reply that a block printed, decoded as the struct that its mark names."""
-    struct = getattr(serving.schemas, block.mark[1])
+    struct = getattr(serving.client, block.mark[1])
     decoder, at, found = json.JSONDecoder(), 0, []
     while at < len(printed.rstrip()):
         value, at = decoder.raw_decode(printed, at)
@@ -158,23 +158,25 @@ def replies(printed: str, block: Block) -> list[Any]:
 
 def is_what_a_reader_expects(reply: Any, may_be_empty: bool = False) -> bool:
     match reply:
-        case serving.schemas.RecommendationReply():
+        case serving.client.RecommendationReply():
             return (may_be_empty or bool(reply.items)) and not reply.degraded and not reply.missing_ids
-        case serving.schemas.EventBatchReply():
+        case serving.client.EventBatchReply():
             return reply.accepted == len(reply.statuses) and not reply.missing_ids
-        case serving.schemas.ItemUpsertReply():
+        case serving.client.ItemUpsertReply():
             return bool(reply.recommendable)
-        case serving.schemas.ItemBatchReply():
+        case serving.client.ItemReply():
+            return reply.shown
+        case serving.client.ItemBatchReply():
             return reply.accepted + reply.deleted == len(reply.statuses) > 0
-        case serving.schemas.ItemDeletionReply():
+        case serving.client.ItemDeletionReply():
             return not reply.missing_ids
-        case serving.schemas.UsersMergeReply():
+        case serving.client.UsersMergeReply():
             return reply.interactions > 0
-        case serving.schemas.UserBlockReply():
+        case serving.client.UserBlockReply():
             return reply.blocked > 0
-        case serving.schemas.ErasureReply():
+        case serving.client.ErasureReply():
             return sum(reply.erased.values()) > 0
-        case serving.schemas.TraceReply():
+        case serving.client.TraceReply():
             return bool(reply.stages)
         case _:
             return bool(reply.status == "ready")

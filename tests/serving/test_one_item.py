@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from tests.serving.asking import refused, soon
+from recsys.item_objects import OBJECTS_SCHEMA, ItemObjects
+from tests.serving.asking import ids, refused, soon
 from tests.serving.conftest import OpenShop
 from tests.serving.routes_of_items import ROUTES, asked, everybody_takes_everything, slate_of
 from tests.serving.shop import Parts, Shop, shop
@@ -159,3 +162,28 @@ def test_a_release_that_cannot_judge_a_blocked_tag_does_not_take_over(open_tagge
     here.shelf.pointer = "r2"
     soon(lambda: here.service.releases.refused == "r2")
     assert here.post("/v1/recommendations").json()["release"] == "r1"
+
+
+def test_items_like_an_object_are_asked_for_by_its_number(opened: OpenShop) -> None:
+    release = shop()
+    names = release.vocabulary.item_ids
+    table = pa.table(
+        {
+            "item_id": names, "object": [0] * len(names), "tag": ["ball"] * len(names),
+            "confidence": [0.5] * len(names),
+            **{edge: [float(at)] * len(names) for at, edge in enumerate(("x0", "y0", "x1", "y1"))},
+        },
+        schema=OBJECTS_SCHEMA,
+    )  # fmt: skip
+    objects = ItemObjects.of_items(table, release.item_vectors, release.items["item_id"])
+    here = opened(Parts(shelf=Shelf({"r1": replace(release, objects=objects)})))
+    assert item(here, "b3")["objects"] == [{"number": 0, "tag": "ball", "confidence": 0.5, "box": [0, 1, 2, 3]}]
+    first = here.get("/v1/items/b3/similar", object=0, limit=4).json()
+    second = here.get("/v1/similar", item_id="b3", object=0, limit=4, page_token=first["next_page_token"]).json()
+    shown = ids(first) + ids(second)
+    assert len(set(shown)) == 8
+    assert {each[0] for each in shown} == {"b"}
+    assert "b3" not in shown
+    for wrong in ("1", "-1", "one", "0000000000"):
+        assert refused(here.get("/v1/items/b3/similar", object=wrong), 422)["field"] == "/object"
+    refused(here.get("/v1/similar", item_id="b3", page_token=first["next_page_token"]), 422)
