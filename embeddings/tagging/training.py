@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +25,19 @@ Rows = NDArray[np.int64]
 
 VALIDATION_SHARE = 0.15
 FEWEST_FOR_VALIDATION = 20
-STEPS_AN_EPOCH = 16
+STEPS_AN_EPOCH = 8
 SMALLEST_BATCH, LARGEST_BATCH = 16, 1024
 LARGEST_CLASS_WEIGHT = 30.0
+RATE_IS_OF_WIDTH, MOST_FASTER = 1024, 8.0
 MODALITY_DROPOUT = 0.1
 """How often a modality that is there is left out of a training row, so that a head of several learns to do without."""
 
-STRONGEST_PENALTY = 30.0
-PENALTY_FACTOR = 0.95
+TEMPERATURES = tuple(2 ** (power / 4) for power in range(-16, 5))
+
+STRONGEST_PENALTY, WEAKEST_PENALTY = 30.0, 1e-3
+"""Half of it times the squared weights is added to the sum of all losses; 1 / C, as scikit-learn calls it. It falls by
+one factor an epoch, so that the best epoch is the best penalty: a path from heads that know little to ones that know
+their items by heart."""
 
 OnEpoch = Callable[[int, int], None]
 """Called with (epochs done, the most there will be)."""
@@ -154,11 +160,12 @@ class _Run:
         self._begin_at_the_shares(data)
         self.inputs, self.targets = self.network.inputs(data.vectors), _targets(data)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            _groups(self.network, config.learning_rate), weight_decay=config.weight_decay
         )
         self.rng = np.random.default_rng([seed, 1])
         n_losses = len(data) if data.exclusive else data.known.sum()
         self.penalty = 0.0 if config.hidden else STRONGEST_PENALTY / max(float(n_losses), 1.0)
+        self.falls = (WEAKEST_PENALTY / STRONGEST_PENALTY) ** (1 / config.max_epochs)
 
     def epoch(self) -> None:
         """One pass, in an order of its own."""
@@ -172,11 +179,15 @@ class _Run:
                 loss = loss + self.penalty / 2 * self.network.squared_weights()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        self.penalty *= PENALTY_FACTOR
+        self.penalty *= self.falls
 
     def loss(self, inputs: Inputs, targets: tuple[Tensor, Tensor, Tensor]) -> float:
+        """Of these items, at the temperature that suits them best: calibration comes later, and finds it again. A strong
+        penalty makes heads that order well and are too shy (Berta et al., "Refine, Then Calibrate", 2025)."""
         with torch.no_grad():
-            return float(loss_of(self.network(inputs), *targets, self.class_weight, self.exclusive))
+            logits = self.network(inputs)
+            tried = (loss_of(logits / t, *targets, self.class_weight, self.exclusive) for t in TEMPERATURES)
+            return min(float(lost) for lost in tried)
 
     def _batches(self, n: int) -> Iterator[Tensor]:
         size = min(max(n // STEPS_AN_EPOCH, SMALLEST_BATCH), LARGEST_BATCH)
@@ -226,6 +237,17 @@ def _best_epoch(
         if epoch - best_epoch >= config.patience:
             break
     return best_epoch
+
+
+def _groups(network: HeadNetwork, learning_rate: float) -> list[dict[str, Any]]:
+    """Parameters and their learning rates: a step moves each weight by about its rate whatever D is, and so a logit by
+    about the rate times the square root of D."""
+    groups: list[dict[str, Any]] = []
+    for name, parameter in network.named_parameters():
+        wide = len(parameter) if name.startswith(("project.", "gate.")) else RATE_IS_OF_WIDTH
+        faster = min((RATE_IS_OF_WIDTH / wide) ** 0.5, MOST_FASTER)
+        groups.append({"params": [parameter], "lr": learning_rate * faster})
+    return groups
 
 
 def _targets(data: TrainingSet) -> tuple[Tensor, Tensor, Tensor]:
