@@ -29,6 +29,7 @@ from jobs.embed_streams import EmbedChoice
 from jobs.progress import console, progress_bar
 from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
 from jobs.tag_vectors import TagContent, Vectors, tag_contents
+from jobs.transcripts import write_transcripts
 from recsys.errors import MissingArtifact
 from recsys.manifest import fingerprint
 from recsys.storage.artifact_files import latest, read_artifact, write_artifact
@@ -133,21 +134,20 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
 
 def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
     """Transcripts, which become texts of the items; and tags of languages, where the taxonomy has them."""
-    from embeddings.tagging.speech import speech_spec, tags_of_transcripts
-    from jobs.transcripts import write_transcripts
+    from embeddings.tagging.speech import speech_spec
+    from embeddings.tagging.spoken_tags import labels_of_transcripts, may_give, tags_of_transcripts
 
     spec = speech_spec(workspace.config.tagging.speech)
     content = _records_of(workspace, dataset, "audio", spec, "speech", choice)
-    records = content.records(workspace)
-    item_ids = dataset.vocabulary.item_ids
+    item_ids, records = dataset.vocabulary.item_ids, content.records(workspace)
     write_transcripts(workspace, item_ids, records, {"space": content.space.space_id, "hashes": _hashes(content)})
-    taxonomy = taxonomy_of(workspace) or Taxonomy(tags={})
+    taxonomy = taxonomy_of(workspace) or Taxonomy.of_labels(labels_of_transcripts(records))
     version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
     thresholds = thresholds_of(workspace, taxonomy, "speech")
     model = content.space.encoder.split(" ")[0]
     rows = tags_of_transcripts(item_ids, records, taxonomy, thresholds, model=model, version=version, now=now)
-    covers = tuple(dict.fromkeys(rows["tag"].to_pylist()))
-    return Tagged(rows, judged_table(item_ids, content.present, content.refused_ids()), covers, version)
+    judged = judged_table(item_ids, content.present, content.refused_ids())
+    return Tagged(rows, judged, may_give(taxonomy), version)
 
 
 Tagger = Callable[[Workspace, Dataset, str, EmbedChoice, datetime], Tagged]

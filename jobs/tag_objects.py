@@ -1,7 +1,7 @@
 """The objects that a detector found, each with a vector of its own, so that things like one can be found.
 
-artifacts/detected-objects/<key>/    objects.parquet (item_id, object, tag, confidence, x0, y0, x1, y1 in pixels of the
-                                    upright picture), vectors.npy float32 [O, D], space.json
+artifacts/detected/<key>/    objects.parquet (item_id, object, tag, confidence, x0, y0, x1, y1 in pixels of the
+                            upright picture), vectors.npy float32 [O, D], space.json
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recsys.manifest import canonical_json, fingerprint
 from recsys.storage.artifact_files import write_artifact
 from recsys.workspace import Workspace
 
-KIND = "detected-objects"
+KIND = "detected"
 EDGES = ("x0", "y0", "x1", "y1")
 
 
