@@ -6,6 +6,7 @@ Letters: N items, C tags, L = C labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
 VALIDATION_SHARE = 0.15
+MANY = 50_000
 FEWEST_FOR_VALIDATION = 20
 STEPS_AN_EPOCH = 8
 SMALLEST_BATCH, LARGEST_BATCH = 16, 1024
@@ -99,6 +101,11 @@ def fit(data: TrainingSet, config: TagTrainingConfig, *, seed: int, on_epoch: On
     """
     if not len(data) or not data.known.any():
         raise InputError("there is nothing to learn from: no labelled item has a vector that this head reads")
+    with _few_threads(len(data)):
+        return _fit(data, config, seed=seed, on_epoch=on_epoch)
+
+
+def _fit(data: TrainingSet, config: TagTrainingConfig, *, seed: int, on_epoch: OnEpoch | None) -> Fitted:
     rng = np.random.default_rng(seed)
     epochs = config.max_epochs
     if len(data) >= FEWEST_FOR_VALIDATION:
@@ -109,6 +116,17 @@ def fit(data: TrainingSet, config: TagTrainingConfig, *, seed: int, on_epoch: On
     for _ in range(epochs):
         run.epoch()
     return Fitted(run.network.folded(), epochs)
+
+
+@contextmanager
+def _few_threads(n_items: int) -> Iterator[None]:
+    """Steps of some hundred items are over before threads have met, and on a busy machine they wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if n_items < MANY else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def validation_rows(data: TrainingSet, rng: np.random.Generator) -> Rows:
