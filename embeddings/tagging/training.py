@@ -183,8 +183,11 @@ class _Run:
         self.penalty *= self.falls
 
     def loss(self, inputs: Inputs, targets: tuple[Tensor, Tensor, Tensor]) -> float:
-        """Of these items, at the temperature that suits them best: calibration comes later, and finds it again. A strong
-        penalty makes heads that order well and are too shy (Berta et al., "Refine, Then Calibrate", 2025)."""
+        """Of these items, at the temperature that suits them best, which calibration finds again later.
+
+        A strong penalty makes heads that order well and are too shy: see Berta et al., "Rethinking Early Stopping:
+        Refine, Then Calibrate", 2025.
+        """
         with torch.no_grad():
             logits = self.network(inputs)
             tried = (loss_of(logits / t, *targets, self.class_weight, self.exclusive) for t in self.temperatures)

@@ -30,6 +30,7 @@ _JOBS = {
     "embeddings": "recsys embed",
     "model": "recsys train",
     "evaluation": "recsys evaluate",
+    "head": "recsys tag train",
 }
 _RESERVED = frozenset({"objects"})
 
@@ -201,5 +202,5 @@ def _plain(name: str) -> bool:
 
 
 def _make(kind: str) -> str:
-    job = _JOBS.get(kind)
+    job = _JOBS.get(kind) or _JOBS.get(kind.partition("-")[0])
     return f"run `{job}`" if job else "run the job that makes it"

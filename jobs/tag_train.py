@@ -1,0 +1,197 @@
+"""`recsys tag train`: a head of one's own on frozen vectors, from labels of people.
+
+The artifact `head-<name>` holds the head (`head.json`, `weights.safetensors`), `evaluation.json` with every figure of
+its training, `out_of_fold.parquet` (what heads said of labelled items that they had not learned from), and
+`quarantine.parquet` (rows of the labels file that could not be taken).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from embeddings.tagging.heads import Vectors
+from embeddings.tagging.labels import Labels, read_labels
+from embeddings.tagging.taxonomy import Taxonomy, load_taxonomy
+from embeddings.tagging.trained import TrainedHead, train_on
+from jobs.artifacts import Dataset, load_dataset
+from jobs.progress import console, progress_bar
+from recsys.errors import ConfigError
+from recsys.interactions import write_table
+from recsys.manifest import EmbeddingSpace, canonical_json, fingerprint
+from recsys.storage.artifact_files import read_artifact, write_artifact
+from recsys.tagging_config import TaggingConfig
+from recsys.workspace import Workspace
+
+MODALITIES: dict[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "audio": ("audio",),
+    "text": ("text",),
+    "fusion": ("image", "text", "audio", "transcript"),
+}
+EVALUATION, OUT_OF_FOLD, QUARANTINE = "evaluation.json", "out_of_fold.parquet", "quarantine.parquet"
+
+
+def train_head_job(
+    workspace: Workspace, *, head: str, labels: Path, with_text: bool = False
+) -> tuple[dict[str, Any], int]:
+    """Train the head `head` on the items that were validated last; exit code 1 when rows of the labels were refused.
+
+    Args:
+        head: image, audio, text, or fusion: of whatever an item has.
+        labels: see `embeddings.tagging.labels`.
+        with_text: an image or audio head reads the items' words as well.
+
+    Raises:
+        ConfigError: there is no such head to train, or the taxonomy cannot be read.
+        InputError: the labels cannot be read, or are too few.
+    """
+    if head not in MODALITIES:
+        raise ConfigError(f"--head {head} cannot be trained: choose one of {', '.join(MODALITIES)}")
+    dataset = load_dataset(workspace)
+    taxonomy = taxonomy_of(workspace)
+    found = read_labels(labels, item_ids=set(dataset.vocabulary.item_ids), taxonomy=taxonomy, head=head)
+    _say_refused(found, labels)
+    from jobs.tag_vectors import tag_vectors  # type: ignore[import-not-found]
+
+    wanted = (*MODALITIES[head], *(("text",) if with_text and head in ("image", "audio") else ()))
+    vectors, spaces = tag_vectors(workspace, dataset, wanted)
+    summary = train_head(workspace, dataset, vectors, spaces, found, taxonomy, head=head)
+    return summary, 1 if len(found.quarantine) else 0
+
+
+def train_head(
+    workspace: Workspace,
+    dataset: Dataset,
+    vectors: Vectors,
+    spaces: Mapping[str, EmbeddingSpace],
+    labels: Labels,
+    taxonomy: Taxonomy | None,
+    *,
+    head: str,
+) -> dict[str, Any]:
+    """The artifact `head-<head>` from vectors of the dataset's items; one that is there already is not made again."""
+    config = workspace.config.tagging
+    made_from = _made_from(vectors, spaces, dataset.vocabulary.item_ids, labels, taxonomy, config) | {"head": head}
+
+    def fill(folder: Path) -> dict[str, Any]:
+        with progress_bar(f"train the {head} head", "fits") as bar:
+            trained = train_on(
+                vectors, spaces, dataset.vocabulary.item_ids, labels, taxonomy, config, head=head, on_progress=bar
+            )
+        return _write(trained, labels, folder)
+
+    kind = f"head-{head}"
+    path = write_artifact(workspace.root, kind, fingerprint(made_from), made_from, fill)
+    _, manifest = read_artifact(workspace.root, kind, path.name)
+    _show(json.loads((path / EVALUATION).read_text(encoding="utf-8")))
+    return {"head": head, "key": path.name, **manifest.summary}
+
+
+def taxonomy_of(workspace: Workspace) -> Taxonomy | None:
+    """The workspace's; None where `[tagging] taxonomy` names none. Raises ConfigError."""
+    named = workspace.config.tagging.taxonomy
+    return load_taxonomy(workspace.root / named) if named else None
+
+
+def _made_from(
+    vectors: Vectors,
+    spaces: Mapping[str, EmbeddingSpace],
+    item_ids: Sequence[str],
+    labels: Labels,
+    taxonomy: Taxonomy | None,
+    config: TaggingConfig,
+) -> dict[str, Any]:
+    said = [labels.item_ids, labels.tags, _sha256(labels.y), _sha256(labels.known)]
+    return {
+        "items": fingerprint(list(item_ids)),
+        "vectors": {name: [_sha256(x), _sha256(present)] for name, (x, present) in vectors.items()},
+        "spaces": {name: spaces[name].model_dump(mode="json") for name in vectors},
+        "labels": fingerprint(said),
+        "taxonomy": None if taxonomy is None else taxonomy.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+        "threshold": config.threshold,
+        "unsure_from": config.unsure_from,
+    }
+
+
+def _write(trained: TrainedHead, labels: Labels, folder: Path) -> dict[str, Any]:
+    trained.head.save(folder)
+    (folder / EVALUATION).write_text(canonical_json(trained.evaluation), encoding="utf-8")
+    write_table(trained.out_of_fold, folder / OUT_OF_FOLD)
+    write_table(labels.quarantine, folder / QUARANTINE)
+    return {
+        "version": trained.head.version,
+        "tags": len(trained.head.spec.tags),
+        "refused_rows": len(labels.quarantine),
+        **trained.head.spec.metrics,
+    }
+
+
+def _sha256(array: np.ndarray[Any, Any]) -> str:
+    return sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _say_refused(labels: Labels, path: Path) -> None:
+    n = len(labels.quarantine)
+    if n:
+        first = labels.quarantine.slice(0, 1).to_pylist()[0]
+        example = escape(f"{path.name}:{first['line']}: {first['message']}")
+        console.print(f"  [yellow]{n} rows of the labels refused[/], as {example}", soft_wrap=True)
+
+
+_ORIGINS = {
+    "held_out": "",
+    "unreached": "precision not reached: never given",
+    "few_labels": "few labels: the default",
+    "taxonomy": "from the taxonomy",
+}
+
+
+def _show(evaluation: Mapping[str, Any]) -> None:
+    figures = evaluation["figures"]
+    table = Table(title=f"{evaluation['head']} head, {evaluation['n_labelled']} labelled items, held out")
+    for name in ("tag", "yes", "AP", "precision", "recall", "threshold", "unsure from", ""):
+        table.add_column(name, justify="left" if name in ("tag", "") else "right")
+    for row in figures["by_tag"]:
+        chosen = evaluation["thresholds"][row["tag"]]
+        threshold = chosen["threshold"]
+        table.add_row(
+            escape(row["tag"]),
+            str(row["n_yes"]),
+            *(_with_interval(row[name]) for name in ("ap", "precision", "recall")),
+            "never" if threshold["yes"] > 1 else f"{threshold['yes']:.2f}",
+            f"{threshold['unsure']:.2f}" if threshold["unsure"] < threshold["yes"] else "",
+            f"[dim]{_ORIGINS[chosen['origin']]}[/]",
+        )
+    console.print(table)
+    overall = {"accuracy": figures["accuracy"], "mean AP": figures["macro"]["ap"], "micro AP": figures["micro"]["ap"]}
+    said = "   ".join(f"{name} {_with_interval(value)}" for name, value in overall.items() if value is not None)
+    error = evaluation["reliability"]
+    console.print(f"  {said}")
+    console.print(
+        f"  calibration error {error['before']['ece']:.3f} → {error['after']['ece']:.3f}"
+        f" [dim]({evaluation['calibration']['method']}, cross-fitted)[/]"
+    )
+    for left in evaluation["left_out"]:
+        console.print(
+            f"  [yellow]{escape(left['tag'])} is not learned[/]: {left['n_yes']} have it, {left['n_no']} do not"
+        )
+    decision = evaluation["pseudo_labels"]
+    if decision is not None:
+        kept = "used" if decision["kept"] else "switched off"
+        console.print(f"  pseudo-labels {kept}: {decision['reason']} ({_with_interval(decision['gain'])})")
+
+
+def _with_interval(figure: Mapping[str, float | None]) -> str:
+    if figure["value"] is None:
+        return "-"
+    low, high = figure["low"], figure["high"]
+    return f"{figure['value']:.2f}" + ("" if low is None or high is None else f" [dim]{low:.2f}-{high:.2f}[/]")
