@@ -1,196 +1,204 @@
-"""`recsys tag train`: a head learns from labelled items, is judged on some that it has not seen, and tags from then on.
+"""`recsys tag train`: a head of one's own on frozen vectors, from labels of people.
 
-    labels → vectors (the embedding job) → folds, calibration, thresholds → artifacts/head-<name>
+The artifact `head-<name>` holds the head (`head.json`, `weights.safetensors`), `evaluation.json` with every figure of
+its training, `out_of_fold.parquet` (what heads said of labelled items that they had not learned from), and
+`quarantine.parquet` (rows of the labels file that could not be taken).
 
 With `--finetune` the image encoder learns first, from one half of the labelled items; head, calibration and figures
-come from the other half, which it has not seen.
+come from the other half, which it has not seen. Its ONNX form lies in the artifact's folder `encoder`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.markup import escape
 from rich.table import Table
 
-from embeddings.refused import Refused
+from embeddings.tagging.heads import Vectors
 from embeddings.tagging.labels import Labels, read_labels
+from embeddings.tagging.taxonomy import Taxonomy
 from embeddings.tagging.trained import TrainedHead, train_on
 from jobs.artifacts import Dataset, load_dataset
-from jobs.embed_streams import decode_workers, reader_of
 from jobs.progress import console, progress_bar
+from jobs.tag_finetune import finetuned
 from jobs.tag_heads import FINETUNED, taxonomy_of
-from jobs.tag_vectors import encoder_specs, tag_vectors
+from jobs.tag_vectors import tag_vectors
 from recsys.errors import ConfigError
 from recsys.interactions import write_table
 from recsys.manifest import EmbeddingSpace, canonical_json, fingerprint
-from recsys.storage.artifact_files import write_artifact
+from recsys.storage.artifact_files import read_artifact, write_artifact
+from recsys.tagging_config import TaggingConfig
 from recsys.workspace import Workspace
 
-EVALUATION, OUT_OF_FOLD = "evaluation.json", "out_of_fold.parquet"
-READS = {
+MODALITIES: dict[str, tuple[str, ...]] = {
     "image": ("image",),
     "audio": ("audio",),
     "text": ("text",),
     "fusion": ("image", "text", "audio", "transcript"),
 }
-_SHOWN = 20
+EVALUATION, OUT_OF_FOLD, QUARANTINE = "evaluation.json", "out_of_fold.parquet", "quarantine.parquet"
 
 
 def train_head_job(
     workspace: Workspace, *, head: str, labels: Path, with_text: bool = False, finetune: bool = False
 ) -> tuple[dict[str, Any], int]:
-    """Fit the head on these labels; exit code 1 where rows of the file were refused.
+    """Train the head `head` on the items that were validated last; exit code 1 when rows of the labels were refused.
+
+    Args:
+        head: image, audio, text, or fusion: of whatever an item has.
+        labels: see `embeddings.tagging.labels`.
+        with_text: an image or audio head reads the items' words as well.
+        finetune: adapt the last blocks of the image encoder, too.
 
     Raises:
-        ConfigError: there is no such head, or it cannot be fine-tuned.
-        InputError: the file cannot be used, or too few of its items have content.
+        ConfigError: there is no such head to train, or the taxonomy cannot be read.
+        InputError: the labels cannot be read, or are too few.
     """
-    if head not in READS:
-        raise ConfigError(f"a head to train is one of {', '.join(READS)}, not {head!r}")
+    if head not in MODALITIES:
+        raise ConfigError(f"--head {head} cannot be trained: choose one of {', '.join(MODALITIES)}")
     if finetune and head != "image":
         raise ConfigError("only the image head has an encoder to fine-tune: leave --finetune out")
     dataset, taxonomy = load_dataset(workspace), taxonomy_of(workspace)
-    known = read_labels(labels, item_ids=set(dataset.vocabulary.item_ids), taxonomy=taxonomy, head=head)
-    _keep_refused(workspace, head, known)
-    taught, encoders = (known, {}) if not finetune else _finetuned(workspace, dataset, known)
-    names = READS[head] + (("text",) if with_text and "text" not in READS[head] else ())
-    vectors, spaces = tag_vectors(workspace, dataset, names, encoders=encoders)
+    found = read_labels(labels, item_ids=set(dataset.vocabulary.item_ids), taxonomy=taxonomy, head=head)
+    _say_refused(found, labels)
+    taught, encoder = finetuned(workspace, dataset, found) if finetune else (found, None)
+    wanted = (*MODALITIES[head], *(("text",) if with_text and head in ("image", "audio") else ()))
+    encoders = {} if encoder is None else {"image": f"onnx:{encoder}"}
+    vectors, spaces = tag_vectors(workspace, dataset, wanted, encoders=encoders)
     vectors = {name: each for name, each in vectors.items() if each[1].any()}
-    spaces = {name: spaces[name] for name in vectors}
-    with progress_bar(f"train {head} head", "fits") as bar:
-        trained = train_on(
-            vectors, spaces, dataset.vocabulary.item_ids, taught, taxonomy, workspace.config.tagging, head=head,
-            on_progress=bar,
-        )  # fmt: skip
-    key = keep_head(workspace, head, trained, taught, spaces, encoders)
-    show(trained)
-    return {"head": head, "artifact": key, **trained.head.spec.metrics}, int(len(known.quarantine) > 0)
+    summary = train_head(workspace, dataset, vectors, spaces, taught, taxonomy, head=head, encoder=encoder)
+    return summary, 1 if len(found.quarantine) else 0
 
 
-def keep_head(
+def train_head(
     workspace: Workspace,
-    name: str,
-    trained: TrainedHead,
+    dataset: Dataset,
+    vectors: Vectors,
+    spaces: Mapping[str, EmbeddingSpace],
     labels: Labels,
-    spaces: dict[str, EmbeddingSpace],
-    encoders: dict[str, str],
-) -> str:
-    """The artifact `head-<name>`: head, figures, held-out confidences, and its own encoder where it has one."""
+    taxonomy: Taxonomy | None,
+    *,
+    head: str,
+    encoder: Path | None = None,
+) -> dict[str, Any]:
+    """The artifact `head-<head>` from vectors of the dataset's items; one that is there already is not made again."""
+    config = workspace.config.tagging
+    made_from = _made_from(vectors, spaces, dataset.vocabulary.item_ids, labels, taxonomy, config) | {"head": head}
 
     def fill(folder: Path) -> dict[str, Any]:
-        trained.head.save(folder)
-        (folder / EVALUATION).write_text(json.dumps(trained.evaluation, ensure_ascii=False, indent=1), encoding="utf-8")
-        pq.write_table(trained.out_of_fold, folder / OUT_OF_FOLD, compression="zstd")
-        for spec in encoders.values():
-            shutil.copytree(spec.removeprefix("onnx:"), folder / FINETUNED)
-        return dict(trained.head.spec.metrics)
-
-    made_from = {
-        "labels": fingerprint([list(labels.item_ids), labels.y.tolist(), labels.known.tolist(), list(labels.tags)]),
-        "spaces": {name: space.model_dump() for name, space in spaces.items()},
-        "tagging": workspace.config.tagging.model_dump(mode="json"),
-        "version": trained.head.version,
-    }
-    key = fingerprint(made_from)
-    write_artifact(workspace.root, f"head-{name}", key, made_from, fill)
-    return key
-
-
-def show(trained: TrainedHead) -> None:
-    """Each tag's figures on held-out items."""
-    table = Table("  tag", "labelled", "precision", "recall", "AP", "counts from", box=None, pad_edge=False)
-    for each in sorted(trained.evaluation["figures"]["by_tag"], key=lambda each: -int(each["n_yes"]))[:_SHOWN]:
-        told = (_told(each[name]) for name in ("precision", "recall", "ap"))
-        threshold = trained.head.spec.thresholds[each["tag"]].yes
-        table.add_row(f"  {escape(each['tag'])}", f"{each['n_yes']:,}", *told, f"{threshold:.2f}")
-    console.print(table)
-    metrics = trained.head.spec.metrics
-    console.print(
-        f"  calibration error {metrics['ece_before']:.3f} before, {metrics['ece_after']:.3f} after "
-        f"({trained.evaluation['calibration']['method']}), on items held out"
-    )
-    decision = trained.evaluation["pseudo_labels"]
-    if decision is not None:
-        console.print(f"  pseudo-labels: {'kept' if decision['kept'] else 'switched off'}")
-
-
-def _told(value: Any) -> str:
-    number = value["value"] if isinstance(value, dict) else value
-    return "-" if number is None else f"{number:.2f}"
-
-
-def _keep_refused(workspace: Workspace, head: str, labels: Labels) -> None:
-    kept = workspace.root / "artifacts" / "labels" / f"{head}-quarantine.parquet"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_table(labels.quarantine, kept)
-    if len(labels.quarantine):
-        first = labels.quarantine.slice(0, 1).to_pylist()[0]
-        example = escape(f"{first['file']}:{first['line']}: {first['message']}")
-        n = len(labels.quarantine)
-        console.print(f"  [yellow]{n} labels refused[/], as {example}; all of them: {kept}", soft_wrap=True)
-
-
-def _finetuned(workspace: Workspace, dataset: Dataset, labels: Labels) -> tuple[Labels, dict[str, str]]:
-    """The half that the encoder has not seen, and the encoder that learned from the other half."""
-    from embeddings.tagging.finetune import finetune
-
-    training = workspace.config.tagging.training
-    order = np.random.default_rng(training.seed).permutation(len(labels.item_ids))
-    seen, unseen = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
-    spec = encoder_specs(workspace)["image"]
-    pictures = _pictures(workspace, dataset, [labels.item_ids[row] for row in seen])
-    rows = seen[[place for place, each in enumerate(pictures) if each is not None]]
-    folder = workspace.root / "artifacts" / "finetuned" / fingerprint(
-        [spec, [labels.item_ids[row] for row in rows], labels.y[rows].tolist(), training.model_dump(mode="json")]
-    )  # fmt: skip
-    done = folder / "finetuned.json"
-    if not done.exists():
-        with progress_bar("fine-tune the encoder", "epochs") as bar:
-            tuned = finetune(
-                spec,
-                [each for each in pictures if each is not None],
-                labels.y[rows],
-                labels.known[rows],
-                training,
-                folder,
-                lambda progress: bar(progress.epoch, progress.n_epochs),
-                device=workspace.config.encoders.device,
-                decode_workers=decode_workers(workspace),
+        with progress_bar(f"train the {head} head", "fits") as bar:
+            trained = train_on(
+                vectors, spaces, dataset.vocabulary.item_ids, labels, taxonomy, config, head=head, on_progress=bar
             )
-        figures = {"frozen": vars(tuned.frozen), "tuned": vars(tuned.tuned), "best_epoch": tuned.best_epoch}
-        done.write_text(canonical_json(figures), encoding="utf-8")
-    told = json.loads(done.read_text(encoding="utf-8"))
-    console.print(f"  fine-tuned: on its validation part {told['frozen']} became {told['tuned']}", soft_wrap=True)
-    return _part(labels, unseen), {"image": f"onnx:{folder}"}
+        if encoder is not None:
+            shutil.copytree(encoder, folder / FINETUNED)
+        return _write(trained, labels, folder)
+
+    kind = f"head-{head}"
+    path = write_artifact(workspace.root, kind, fingerprint(made_from), made_from, fill)
+    _, manifest = read_artifact(workspace.root, kind, path.name)
+    _show(json.loads((path / EVALUATION).read_text(encoding="utf-8")))
+    return {"head": head, "key": path.name, **manifest.summary}
 
 
-def _part(labels: Labels, rows: Any) -> Labels:
-    ids = tuple(labels.item_ids[row] for row in rows)
-    return replace(labels, item_ids=ids, y=labels.y[rows], known=labels.known[rows])
+def _made_from(
+    vectors: Vectors,
+    spaces: Mapping[str, EmbeddingSpace],
+    item_ids: Sequence[str],
+    labels: Labels,
+    taxonomy: Taxonomy | None,
+    config: TaggingConfig,
+) -> dict[str, Any]:
+    said = [labels.item_ids, labels.tags, _sha256(labels.y), _sha256(labels.known)]
+    return {
+        "items": fingerprint(list(item_ids)),
+        "vectors": {name: [_sha256(x), _sha256(present)] for name, (x, present) in vectors.items()},
+        "spaces": {name: spaces[name].model_dump(mode="json") for name in vectors},
+        "labels": fingerprint(said),
+        "taxonomy": None if taxonomy is None else taxonomy.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+        "threshold": config.threshold,
+        "unsure_from": config.unsure_from,
+    }
 
 
-def _pictures(workspace: Workspace, dataset: Dataset, item_ids: Sequence[str]) -> list[bytes | None]:
-    """Each item's picture; None where it has none, or none that can be read."""
-    rows, _ = dataset.vocabulary.rows(item_ids)
-    named = dataset.items["image"].take(pa.array(rows)).to_pylist()
-    reader = reader_of(workspace)
-    found: list[bytes | None] = []
-    try:
-        for item_id, name in zip(item_ids, named, strict=True):
-            reference = reader.reference_for(item_id, name)
-            try:
-                found.append(None if reference is None else reader.read(reference))
-            except Refused:
-                found.append(None)
-    finally:
-        reader.close()
-    return found
+def _write(trained: TrainedHead, labels: Labels, folder: Path) -> dict[str, Any]:
+    trained.head.save(folder)
+    (folder / EVALUATION).write_text(canonical_json(trained.evaluation), encoding="utf-8")
+    write_table(trained.out_of_fold, folder / OUT_OF_FOLD)
+    write_table(labels.quarantine, folder / QUARANTINE)
+    return {
+        "version": trained.head.version,
+        "tags": len(trained.head.spec.tags),
+        "refused_rows": len(labels.quarantine),
+        **trained.head.spec.metrics,
+    }
+
+
+def _sha256(array: np.ndarray[Any, Any]) -> str:
+    return sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _say_refused(labels: Labels, path: Path) -> None:
+    n = len(labels.quarantine)
+    if n:
+        first = labels.quarantine.slice(0, 1).to_pylist()[0]
+        example = escape(f"{path.name}:{first['line']}: {first['message']}")
+        console.print(f"  [yellow]{n} rows of the labels refused[/], as {example}", soft_wrap=True)
+
+
+_ORIGINS = {
+    "held_out": "",
+    "unreached": "precision not reached: never given",
+    "few_labels": "few labels: the default",
+    "taxonomy": "from the taxonomy",
+}
+
+
+def _show(evaluation: Mapping[str, Any]) -> None:
+    figures = evaluation["figures"]
+    table = Table(title=f"{evaluation['head']} head, {evaluation['n_labelled']} labelled items, held out")
+    for name in ("tag", "yes", "AP", "precision", "recall", "threshold", "unsure from", ""):
+        table.add_column(name, justify="left" if name in ("tag", "") else "right")
+    for row in figures["by_tag"]:
+        chosen = evaluation["thresholds"][row["tag"]]
+        threshold = chosen["threshold"]
+        table.add_row(
+            escape(row["tag"]),
+            str(row["n_yes"]),
+            *(_with_interval(row[name]) for name in ("ap", "precision", "recall")),
+            "never" if threshold["yes"] > 1 else f"{threshold['yes']:.2f}",
+            f"{threshold['unsure']:.2f}" if threshold["unsure"] < threshold["yes"] else "",
+            f"[dim]{_ORIGINS[chosen['origin']]}[/]",
+        )
+    console.print(table)
+    overall = {"accuracy": figures["accuracy"], "mean AP": figures["macro"]["ap"], "micro AP": figures["micro"]["ap"]}
+    said = "   ".join(f"{name} {_with_interval(value)}" for name, value in overall.items() if value is not None)
+    error = evaluation["reliability"]
+    console.print(f"  {said}")
+    console.print(
+        f"  calibration error {error['before']['ece']:.3f} → {error['after']['ece']:.3f}"
+        f" [dim]({evaluation['calibration']['method']}, cross-fitted)[/]"
+    )
+    for left in evaluation["left_out"]:
+        console.print(
+            f"  [yellow]{escape(left['tag'])} is not learned[/]: {left['n_yes']} have it, {left['n_no']} do not"
+        )
+    decision = evaluation["pseudo_labels"]
+    if decision is not None:
+        kept = "used" if decision["kept"] else "switched off"
+        console.print(f"  pseudo-labels {kept}: {decision['reason']} ({_with_interval(decision['gain'])})")
+
+
+def _with_interval(figure: Mapping[str, float | None]) -> str:
+    if figure["value"] is None:
+        return "-"
+    low, high = figure["low"], figure["high"]
+    return f"{figure['value']:.2f}" + ("" if low is None or high is None else f" [dim]{low:.2f}-{high:.2f}[/]")

@@ -56,7 +56,7 @@ def measured(judged: Judged, tags: tuple[str, ...], *, seed: int, n_bootstrap: i
         "n_items": len(judged.y),
         "by_tag": by_tag,
         "macro": {name: _estimate(_mean(columns[name])) for name in ("precision", "recall", "f1", "ap")},
-        "micro": micro | {"ap": _json(estimate(judged, "micro_ap", seed=seed, n_bootstrap=n_bootstrap))},
+        "micro": micro | {"ap": figure_json(estimate(judged, "micro_ap", seed=seed, n_bootstrap=n_bootstrap))},
         "accuracy": _estimate(columns["accuracy"]) if judged.exclusive else None,
         "confusion": {"tags": list(tags), "counts": confusion(judged).tolist()},
     }
@@ -194,10 +194,11 @@ def _mean(by_tag: Doubles) -> Doubles:
 
 
 def _estimate(resampled: Doubles) -> dict[str, float | None]:
-    return _json(_as_estimate(resampled))
+    return figure_json(_as_estimate(resampled))
 
 
-def _json(found: Estimate) -> dict[str, float | None]:
+def figure_json(found: Estimate) -> dict[str, float | None]:
+    """With None for what is no number."""
     return {name: None if value is None or np.isnan(value) else value for name, value in found.as_json().items()}
 
 

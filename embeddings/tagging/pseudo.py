@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.tagging.calibration import Method
-from embeddings.tagging.figures import Judged, Measure, difference, estimate
+from embeddings.tagging.figures import Judged, Measure, difference, estimate, figure_json
 from embeddings.tagging.folds import OnFit, OutOfFold, out_of_fold
 from embeddings.tagging.heads import Head
 from embeddings.tagging.held_out import Evidence
@@ -88,9 +88,9 @@ def judge_pseudo_labels(
         kept=kept,
         reason=_reason(n_items, kept, config.pseudo_confidence),
         measure=measure,
-        without=estimate(before, measure, seed=config.seed).as_json(),
-        with_them=estimate(after, measure, seed=config.seed).as_json(),
-        gain=gain.as_json(),
+        without=figure_json(estimate(before, measure, seed=config.seed)),
+        with_them=figure_json(estimate(after, measure, seed=config.seed)),
+        gain=figure_json(gain),
         n_items=n_items,
     )
     return decision, learned if kept else found

