@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from embeddings.tagging.heads import Head
+from embeddings.tagging.heads import Head, Threshold
 from embeddings.tagging.taxonomy import Taxonomy
 from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
 from jobs.artifacts import Dataset, load_dataset
@@ -47,13 +47,13 @@ class Tagged:
     Attributes:
         rows: `TAGS_SCHEMA`.
         judged: `JUDGED_SCHEMA`.
-        covers: the tags that it can give.
+        thresholds: of the tags that it can give.
         version: what decides its verdicts, as a fingerprint.
     """
 
     rows: pa.Table
     judged: pa.Table
-    covers: tuple[str, ...]
+    thresholds: Mapping[str, Threshold]
     version: str
 
 
@@ -84,7 +84,7 @@ def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: Em
     rows = pa.concat_tables(_verdicts(head, item_ids, vectors, now)).combine_chunks()
     present = head.present(vectors)
     refused = set().union(*(each.refused_ids() for each in contents.values()))
-    return Tagged(rows, judged_table(item_ids, present, refused), head.spec.tags, head.version)
+    return Tagged(rows, judged_table(item_ids, present, refused), head.spec.thresholds, head.version)
 
 
 def _verdicts(head: Head, item_ids: Sequence[str], vectors: Vectors, now: datetime) -> Iterator[pa.Table]:
@@ -116,11 +116,12 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
     meaning = tags_of_labels(taxonomy, labels, labels_are_tags=are_tags)
     version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
     item_ids, records = dataset.vocabulary.item_ids, content.records(workspace)
+    thresholds = thresholds_of(workspace, taxonomy, dict.fromkeys(meaning.values()))
     rows = tags_of_records(
         item_ids,
         records,
         taxonomy,
-        thresholds_of(workspace, taxonomy, "detection"),
+        thresholds,
         labels=labels,
         labels_are_tags=are_tags,
         model=content.space.encoder.split(" ")[0],
@@ -129,7 +130,7 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
     )
     embed_objects(workspace, dataset, records, meaning, choice)
     judged = judged_table(item_ids, content.present, content.refused_ids())
-    return Tagged(rows, judged, tuple(dict.fromkeys(meaning.values())), version)
+    return Tagged(rows, judged, thresholds, version)
 
 
 def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
@@ -143,11 +144,11 @@ def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: Emb
     write_transcripts(workspace, item_ids, records, {"space": content.space.space_id, "hashes": _hashes(content)})
     taxonomy = taxonomy_of(workspace) or Taxonomy.of_labels(labels_of_transcripts(records))
     version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
-    thresholds = thresholds_of(workspace, taxonomy, "speech")
+    thresholds = thresholds_of(workspace, taxonomy, may_give(taxonomy))
     model = content.space.encoder.split(" ")[0]
     rows = tags_of_transcripts(item_ids, records, taxonomy, thresholds, model=model, version=version, now=now)
     judged = judged_table(item_ids, content.present, content.refused_ids())
-    return Tagged(rows, judged, may_give(taxonomy), version)
+    return Tagged(rows, judged, thresholds, version)
 
 
 Tagger = Callable[[Workspace, Dataset, str, EmbedChoice, datetime], Tagged]
@@ -161,7 +162,7 @@ def keep(workspace: Workspace, dataset: Dataset, name: str, tagged: Tagged) -> P
     said = rows.drop_columns(["at"])
     made_from = {
         "content_of": dataset.content_key,
-        "covers": list(tagged.covers),
+        "covers": list(tagged.thresholds),
         "version": tagged.version,
         "says": fingerprint([_sums(said), _sums(tagged.judged)]),
     }
@@ -169,7 +170,8 @@ def keep(workspace: Workspace, dataset: Dataset, name: str, tagged: Tagged) -> P
     def fill(folder: Path) -> dict[str, Any]:
         pq.write_table(rows, folder / TAGS, compression="zstd")
         pq.write_table(tagged.judged, folder / JUDGED, compression="zstd")
-        return {"items": len(tagged.judged), "rows": len(rows)}
+        thresholds = {tag: each.model_dump() for tag, each in tagged.thresholds.items()}
+        return {"items": len(tagged.judged), "rows": len(rows), "thresholds": thresholds}
 
     return write_artifact(workspace.root, f"tags-{name}", fingerprint(made_from), made_from, fill)
 

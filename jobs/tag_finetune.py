@@ -22,7 +22,7 @@ from recsys.workspace import Workspace
 
 
 def finetuned(workspace: Workspace, dataset: Dataset, labels: Labels) -> tuple[Labels, Path]:
-    """The half of the labels that the encoder has not seen, and the folder of the one that learned from the other half."""
+    """The half of the labels that the encoder has not seen, and the folder of that encoder."""
     from embeddings.tagging.finetune import finetune
 
     training = workspace.config.tagging.training

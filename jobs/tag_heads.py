@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
 from embeddings.tagging.heads import Head, Threshold
-from embeddings.tagging.image_heads import as_the_taxonomy_says
+from embeddings.tagging.image_heads import as_the_taxonomy_says, default_thresholds
 from embeddings.tagging.taxonomy import Taxonomy, load_taxonomy
 from jobs.artifacts import Dataset
 from jobs.tag_vectors import encoder_specs
@@ -26,15 +27,10 @@ def taxonomy_of(workspace: Workspace) -> Taxonomy | None:
     return load_taxonomy(workspace.root / named) if named else None
 
 
-def thresholds_of(workspace: Workspace, taxonomy: Taxonomy, head: str) -> dict[str, Threshold]:
+def thresholds_of(workspace: Workspace, taxonomy: Taxonomy, tags: Iterable[str]) -> dict[str, Threshold]:
     """tag → when it counts, for heads that training says nothing about."""
     config = workspace.config.tagging
-    found = {}
-    for tag in taxonomy.for_head(head):
-        own = taxonomy.tags[tag].threshold
-        yes = config.threshold if own is None else own
-        found[tag] = Threshold(yes=yes, unsure=yes * config.unsure_from)
-    return found
+    return default_thresholds(tags, taxonomy, threshold=config.threshold, unsure_from=config.unsure_from)
 
 
 def trained_head(workspace: Workspace, name: str) -> tuple[Head, Path] | None:

@@ -11,7 +11,7 @@ Letters: T tags, D width of the vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 
 from embeddings.encoder import Encoder, Vectors
-from embeddings.tagging.heads import Head, Threshold, label_head
+from embeddings.tagging.heads import Head, label_head
+from embeddings.tagging.image_heads import default_thresholds
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.errors import ConfigError
 from recsys.manifest import EmbeddingSpace
@@ -78,7 +79,7 @@ def audio_classifier_head(
         labels=own.labels,
         labels_of=labels_of,
         activation=own.activation,
-        thresholds=_thresholds(taxonomy, labels_of, threshold, unsure_from),
+        thresholds=default_thresholds(labels_of, taxonomy, threshold=threshold, unsure_from=unsure_from),
         standardised=own.standardised,
     )
 
@@ -115,7 +116,7 @@ def audio_zero_shot_head(
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
         activation="softmax" if is_one_group else "sigmoid",
-        thresholds=_thresholds(taxonomy, tags, threshold, unsure_from),
+        thresholds=default_thresholds(tags, taxonomy, threshold=threshold, unsure_from=unsure_from),
     )
 
 
@@ -171,12 +172,3 @@ def _is_zero_shot(spec: str, config: AudioTaggingConfig) -> bool:
     from embeddings.audio_classes import has_words
 
     return has_words(spec)
-
-
-def _thresholds(taxonomy: Taxonomy, tags: Iterable[str], threshold: float, unsure_from: float) -> dict[str, Threshold]:
-    found = {}
-    for tag in tags:
-        own = taxonomy.tags[tag].threshold
-        yes = threshold if own is None else own
-        found[tag] = Threshold(yes=yes, unsure=yes * unsure_from)
-    return found

@@ -23,6 +23,7 @@ FEWEST_FOR_STEPS = 30
 """Yes's and no's that a tag must have for a curve of free steps; with fewer it is a logistic one of two numbers."""
 
 END_WEIGHT = 0.5
+_TEMPERATURE_SPREAD = 0.5
 _COLDEST, _HOTTEST = 0.05, 20.0
 _CURVE_KNOTS = np.linspace(-12, 12, 65)
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.5, 5.0
@@ -94,10 +95,14 @@ def fit_calibration(
 
 
 def fit_temperature(logits: Floats, y: Floats, known: Mask, activation: Activation) -> float:
-    """The divisor with the lowest mean -log likelihood of the labels: one dimension, searched by its logarithm."""
+    """The divisor with the highest posterior: the labels' likelihood, and a Gaussian around 0 for its logarithm.
+
+    Without that, a few labels that are told apart without a fault would make every confidence 0 or 1.
+    """
     from scipy.optimize import minimize_scalar
 
     x = logits.astype(np.float64)
+    prior = 1 / (2 * _TEMPERATURE_SPREAD**2 * max(int(known.sum()), 1))
     said = (known & (y > 0)).any(axis=1)
     if activation == "softmax" and not said.any():
         return 1.0
@@ -105,10 +110,11 @@ def fit_temperature(logits: Floats, y: Floats, known: Mask, activation: Activati
     def lost(log_temperature: float) -> float:
         scaled = x / np.exp(log_temperature)
         if activation == "sigmoid":
-            return float(np.mean((np.logaddexp(0, scaled) - y * scaled)[known]))
+            return float(np.mean((np.logaddexp(0, scaled) - y * scaled)[known])) + prior * log_temperature**2
         top = scaled[said].max(axis=1, keepdims=True)
         total = top[:, 0] + np.log(np.exp(scaled[said] - top).sum(axis=1))
-        return float(np.mean(total - scaled[said, np.where(known & (y > 0), 1, 0)[said].argmax(axis=1)]))
+        right = scaled[said, np.where(known & (y > 0), 1, 0)[said].argmax(axis=1)]
+        return float(np.mean(total - right)) + prior * log_temperature**2
 
     found = minimize_scalar(lost, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
     return float(np.exp(found.x))

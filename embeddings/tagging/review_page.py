@@ -74,7 +74,7 @@ def render_review(head: str, questions: Sequence[Question]) -> str:
 _HELP = (
     "<p>Does the item have the tag? <kbd>Y</kbd> yes, <kbd>N</kbd> no, <kbd>U</kbd> take it back, "
     "<kbd>&larr;</kbd> <kbd>&rarr;</kbd> move; what you leave open says nothing. Your answers stay in this browser "
-    "until you download them; then run <code>recsys tag import</code> on the file.</p>"
+    "until you download them; then run <code>recsys tag review import</code> on the file.</p>"
     "<noscript><p><strong>This page needs JavaScript: fill in the CSV file beside it instead.</strong></p></noscript>"
 )
 

@@ -46,7 +46,8 @@ class Chosen(Config):
 
     Attributes:
         origin: `held_out`: the lowest confidence that reaches the precision; `unreached`: none does, and the tag is
-            never given; `few_labels`: the default; `taxonomy`: as it says.
+            never given; `few_labels`: the default, because not even a head without a fault could show it on so few
+            labels; `taxonomy`: as it says.
         precision: on the labels that it was chosen on; None where nothing lies above it.
         n_above: labelled items that lie above it.
     """
@@ -70,11 +71,11 @@ def choose_threshold(confidence: Floats, y: Floats, rule: ThresholdRule, *, fixe
     enough = min((y > 0).sum(), (y <= 0).sum()) >= FEWEST_YES
     if fixed is not None:
         yes_from, origin = fixed, "taxonomy"
-    elif enough:
+    elif enough and can_be_shown(int((y > 0).sum()), rule.precision, rule.sureness):
         reached = lowest_reaching(confidence, y, rule.precision, rule.sureness)
         yes_from, origin = (NEVER, "unreached") if reached is None else (reached, "held_out")
-    unsure_from = min(rule.unsure_from * rule.default, yes_from)
-    if enough:
+    unsure_from = rule.unsure_from * min(rule.default, yes_from)
+    if enough and can_be_shown(int((confidence < np.float32(yes_from)).sum()), rule.no_precision, rule.sureness):
         unsure_from = highest_no(confidence, y, rule.no_precision, rule.sureness, below=yes_from)
     above = confidence >= np.float32(yes_from)
     return Chosen(
@@ -86,11 +87,20 @@ def choose_threshold(confidence: Floats, y: Floats, rule: ThresholdRule, *, fixe
 
 
 def lowest_reaching(confidence: Floats, y: Floats, target: float, sureness: float) -> float | None:
-    """The lowest of the confidences from which on the yes's are right often enough; None: from none on."""
+    """The lowest confidence from which on the yes's are right often enough; None: from none on.
+
+    Half way from what is just not among them: a head that tells all items apart should not ask for its own extremes.
+    """
     levels, yes, n = _by_level(confidence, y)
     right, total = yes[::-1].cumsum()[::-1], n[::-1].cumsum()[::-1]
     good = np.flatnonzero((wilson_low(right, total, sureness) >= target) & (right >= FEWEST_YES))
-    return float(levels[good[0]]) if len(good) else None
+    return _boundary(levels, int(good[0])) if len(good) else None
+
+
+def can_be_shown(n: int, target: float, sureness: float) -> bool:
+    """Whether `n` labels would be enough to say that the share is reached, if every one were right."""
+    most = np.array([n], np.float64)
+    return n > 0 and float(wilson_low(most, most, sureness)[0]) >= target
 
 
 def highest_no(confidence: Floats, y: Floats, target: float, sureness: float, *, below: float) -> float:
@@ -104,8 +114,8 @@ def highest_no(confidence: Floats, y: Floats, target: float, sureness: float, *,
     good = np.flatnonzero((wilson_low(right, total, sureness) >= target) & inside)
     if not len(good):
         return 0.0
-    after = good[-1] + 1
-    return below if after == len(levels) or not inside[after] else float(levels[after])
+    after = int(good[-1]) + 1
+    return below if after == len(levels) or not inside[after] else min(_boundary(levels, after), below)
 
 
 def wilson_low(right: Doubles, n: Doubles, sureness: float) -> Doubles:
@@ -123,6 +133,11 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     rights, ns = np.array([right, n - right], np.float64), np.array([n, n], np.float64)
     low, missed = wilson_low(rights, ns, tail)
     return float(low), float(1 - missed)
+
+
+def _boundary(levels: Floats, at: int) -> float:
+    """Half way between a level and the one below it."""
+    return (float(levels[at - 1]) + float(levels[at])) / 2 if at else float(levels[at])
 
 
 def _by_level(confidence: Floats, y: Floats) -> tuple[Floats, Doubles, Doubles]:

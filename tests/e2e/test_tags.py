@@ -1,4 +1,4 @@
-"""From labels to a shop's pages: train a head, tag, let a person overrule it, release, and ask the service on every path.
+"""From labels to a shop's pages: train a head, tag, let a person overrule it, release, and ask on every path.
 
 In the world half the pictures are of fire and half of water. Fire is blocked.
 """
