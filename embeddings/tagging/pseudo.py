@@ -112,7 +112,8 @@ def pseudo_labelled(head: Head, unlabelled: TrainingSet, sure: float, *, n_label
     rows = np.flatnonzero(known.any(axis=1))
     chosen = unlabelled.take(rows)
     weight = np.full(len(rows), min(1.0, n_labelled / max(len(rows), 1)), np.float32)
-    return TrainingSet(chosen.vectors, yes[rows].astype(np.float32), known[rows], unlabelled.exclusive, weight)
+    guessed = np.ones(len(rows), np.bool_)
+    return TrainingSet(chosen.vectors, yes[rows].astype(np.float32), known[rows], unlabelled.exclusive, weight, guessed)
 
 
 def evidence_of(data: TrainingSet, found: OutOfFold, tags: tuple[str, ...]) -> Evidence:

@@ -55,6 +55,7 @@ class TrainingSet:
         known: bool [N, C]; what is False there, nobody said.
         exclusive: each item has one of the tags: cross-entropy instead of a yes or no for each tag.
         weight: float32 [N], how much an item counts; None = all the same.
+        guessed: bool [N], whose `y` is what a head said: learned from, never validated on. None = no item's.
     """
 
     vectors: Vectors
@@ -62,6 +63,7 @@ class TrainingSet:
     known: Mask
     exclusive: bool
     weight: Floats | None = None
+    guessed: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -69,17 +71,24 @@ class TrainingSet:
     def take(self, rows: Rows) -> TrainingSet:
         vectors = {name: (x[rows], present[rows]) for name, (x, present) in self.vectors.items()}
         weight = None if self.weight is None else self.weight[rows]
-        return TrainingSet(vectors, self.y[rows], self.known[rows], self.exclusive, weight)
+        guessed = None if self.guessed is None else self.guessed[rows]
+        return TrainingSet(vectors, self.y[rows], self.known[rows], self.exclusive, weight, guessed)
 
     def with_more(self, more: TrainingSet) -> TrainingSet:
         """These items, then those of `more`."""
         vectors = {
-            name: tuple(np.concatenate(pair) for pair in zip(both, more.vectors[name], strict=True))
-            for name, both in self.vectors.items()
+            name: (np.concatenate([x, more.vectors[name][0]]), np.concatenate([present, more.vectors[name][1]]))
+            for name, (x, present) in self.vectors.items()
         }
-        weights = [np.ones(len(each), np.float32) if each.weight is None else each.weight for each in (self, more)]
+        both = (self, more)
+        weight = np.concatenate(
+            [np.ones(len(each), np.float32) if each.weight is None else each.weight for each in both]
+        )
+        guessed = np.concatenate(
+            [np.zeros(len(each), np.bool_) if each.guessed is None else each.guessed for each in both]
+        )
         y, known = np.concatenate([self.y, more.y]), np.concatenate([self.known, more.known])
-        return TrainingSet(vectors, y, known, self.exclusive, np.concatenate(weights))  # type: ignore[arg-type]
+        return TrainingSet(vectors, y, known, self.exclusive, weight, guessed)
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ def validation_rows(data: TrainingSet, rng: np.random.Generator) -> Rows:
     """int64, sorted: a share of the items, drawn so that a tag with few of them is in both parts where it can be."""
     share = VALIDATION_SHARE
     rarest = np.where(data.known & (data.y > 0), (data.y * data.known).sum(axis=0), np.inf).argmin(axis=1)
-    order = rng.permutation(len(data))
+    order = rng.permutation(len(data) if data.guessed is None else np.flatnonzero(~data.guessed))
     by_tag = order[np.argsort(rarest[order], kind="stable")]
     places = np.arange(len(by_tag))
     chosen = np.floor((places + 1) * share) > np.floor(places * share)

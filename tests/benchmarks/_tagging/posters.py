@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from embeddings.tagging.figures import Judged, Measure, difference, estimate
 from embeddings.tagging.folds import out_of_fold, stratified_folds
@@ -80,7 +79,7 @@ def _thresholds(every: Movies, labelled: Rows, fresh: Rows) -> list[Figure]:
     """The whole of `recsys tag train`, and its yes's among movies that nobody labelled."""
     names = tuple(every.item_ids[row] for row in labelled)
     y = every.genres[labelled]
-    labels = Labels(names, y, np.ones(y.shape, np.bool_), every.genre_names, pa.table([], schema=QUARANTINE_SCHEMA))
+    labels = Labels(names, y, np.ones(y.shape, np.bool_), every.genre_names, QUARANTINE_SCHEMA.empty_table())
     config = TaggingConfig(training=TagTrainingConfig(target_precision=TARGET_PRECISION))
     trained = train_on(every.vectors, every.spaces, every.item_ids, labels, None, config, head="fusion")
     confidence = trained.head.confidences(
