@@ -59,5 +59,6 @@ td, tbody th { white-space: nowrap; }
 td:last-child { white-space: normal; }
 @media print { body { background: #fff; } .seen, .seen img, .seen svg, .example .none { height: 120px; }
   .examples { grid-template-columns: repeat(5, 1fr); } audio, nav, summary { display: none; }
-  h2, h3 { break-after: avoid; } .scroll { overflow: visible; } table { font-size: 12px; } .example { font-size: 11px; } section { margin: 10px 0; } }
+  .scroll { overflow: visible; } table { font-size: 12px; }
+  h2, h3 { break-after: avoid; } .example { font-size: 11px; } section { margin: 10px 0; } }
 """
