@@ -144,7 +144,9 @@ def test_a_blocked_tag_never_appears_on_any_path(base: str, made: tuple[Path, Wo
         assert found or "trending" in path, path
         assert not [name for name in found if is_fire(name)], path
     for name in (fires[3], ACCUSED):
-        assert ask(f"{base}/v1/items/{name}")[0] == 404
+        _, item = ask(f"{base}/v1/items/{name}")
+        assert not item["shown"]
+        assert item["reasons"]
 
 
 def test_pages_to_the_end_hold_every_item_but_the_blocked_ones(base: str) -> None:
