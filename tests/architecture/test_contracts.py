@@ -121,7 +121,7 @@ def test_nothing_happens_at_import() -> None:
 def _registers_a_command(path: Path, node: ast.stmt) -> bool:
     """The command line is declared by calls: `app.command()(job)`, `app.add_typer(...)`."""
     return (
-        path == ROOT / "jobs" / "cli.py"
+        path in (ROOT / "jobs" / "cli.py", ROOT / "jobs" / "cli_tag.py")
         and isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Call)
         and bool(re.match(r"\w*app\.", ast.unparse(node.value.func)))

@@ -75,7 +75,7 @@ def test_every_file_named_is_there(document: str) -> None:
 def test_every_verb_and_option_named_exists(document: str) -> None:
     for words in commands(document, "recsys"):
         plain = [word for word in words if not word.startswith("-")]
-        verb = next((tuple(plain[:n]) for n in (2, 1) if tuple(plain[:n]) in VERBS), None)
+        verb = next((tuple(plain[:n]) for n in (3, 2, 1) if tuple(plain[:n]) in VERBS), None)
         is_group = any(tuple(plain) == known[: len(plain)] for known in VERBS)
         assert verb is not None or is_group, f"{document} names `recsys {' '.join(words)}`"
         known_options = {option for each in VERBS[verb].params for option in each.opts} if verb else set()
