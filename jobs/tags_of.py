@@ -24,6 +24,7 @@ from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA, ItemTags, looks_at
 from recsys.workspace import Workspace
 
 PREFIX = "tags-"
+PEOPLE = "tags/human.jsonl"
 FIELDS_OF = {"image": ("image",), "audio": ("audio",), "text": ("title", "description")}
 
 
@@ -47,14 +48,14 @@ def tagging_of(workspace: Workspace, dataset: Dataset) -> Tagging | None:
         CorruptArtifact: an artifact holds no tags.
         ConfigError: the taxonomy is none.
     """
+    ran = {head: read_artifact(workspace.root, f"{PREFIX}{head}") for head in _heads(workspace)}
+    if not ran and not (workspace.data_dir / PEOPLE).exists():
+        return None
     # Resolving is for those who have tags: everybody else starts without it.
-    from embeddings.tagging.human import HUMAN_FILE, read_words  # type: ignore[import-not-found,unused-ignore]
+    from embeddings.tagging.human import read_words  # type: ignore[import-not-found,unused-ignore]
     from embeddings.tagging.resolve import HeadRun, resolve  # type: ignore[import-not-found,unused-ignore]
 
-    ran = {head: read_artifact(workspace.root, f"{PREFIX}{head}") for head in _heads(workspace)}
-    words = read_words(workspace.data_dir / HUMAN_FILE)
-    if not ran and not words.words:
-        return None
+    words = read_words(workspace.data_dir / PEOPLE)
     covers = {head: _covers(manifest.made_from, head) for head, (_, manifest) in ran.items()}
     taxonomy = _taxonomy(workspace, covers.values())
     runs = [

@@ -112,8 +112,9 @@ def create_app(settings: Settings, open_service: Callable[[Settings, Telemetry],
             await asyncio.to_thread(service.close)
 
     app = Application(title=TITLE, version=API_VERSION, lifespan=lifespan, redoc_url=None)
-    for operation in OPERATIONS:
-        app.add_route(operation.path, _named(operation), methods=[operation.method])
+    for path in dict.fromkeys(each.path for each in OPERATIONS):
+        here = {each.method: each for each in OPERATIONS if each.path == path}
+        app.add_route(path, _named(here), methods=list(here))
     errors.install(app)
     access = Access(serving.all_keys, limits.buckets)
     cors = Cors(serving.cors_origins) if serving.cors_origins else None
@@ -151,10 +152,12 @@ async def _beside(
         yield await stack.enter_async_context(peers)
 
 
-def _named(operation: Operation) -> Callable[[Request], Awaitable[Any]]:
-    """Its endpoint, which first tells the envelope the path's template: metrics and logs never see the path itself."""
+def _named(operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Any]]:
+    """The endpoint of one path's operations by method (one route for all of them, so that a refusal names each method),
+    which first tells the envelope the path's template: metrics and logs never see the path itself."""
 
     async def endpoint(request: Request) -> ASGIApp:
+        operation = operations["GET" if request.method == "HEAD" else request.method]
         request.scope[ROUTE] = operation.path
         return await operation.endpoint(request)
 

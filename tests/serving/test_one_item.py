@@ -187,3 +187,12 @@ def test_items_like_an_object_are_asked_for_by_its_number(opened: OpenShop) -> N
     for wrong in ("1", "-1", "one", "0000000000"):
         assert refused(here.get("/v1/items/b3/similar", object=wrong), 422)["field"] == "/object"
     refused(here.get("/v1/similar", item_id="b3", page_token=first["next_page_token"]), 422)
+
+
+def test_an_address_of_two_methods_names_both_to_who_comes_with_another(opened: OpenShop) -> None:
+    here = opened()
+    response = here.client.request("PATCH", "/v1/items/a1")
+    refused(response, 405)
+    assert set(response.headers["allow"].split(", ")) == {"DELETE", "GET", "HEAD"}
+    assert here.client.head("/v1/items/a1").status_code == 200
+    assert here.client.delete("/v1/items/a1").status_code == 200
