@@ -91,8 +91,8 @@ class TagTrainingConfig(Config):
         learning_rate, weight_decay: of AdamW; the rate is of vectors of 1,024 numbers, shorter ones take longer steps.
             Without a hidden layer there is an L2 penalty beside them that falls from epoch to epoch, so that the best
             epoch is the best penalty.
-        class_weights: whether rare tags count as much as frequent ones. It makes confidences too high, which
-            calibration mends; with a threshold for each tag it gained nothing on posters and plots.
+        class_weights: whether rare tags count as much as frequent ones: it makes confidences too high, which
+            calibration mends, and where thresholds are by tag it gained nothing on posters and plots.
         calibration: `auto` takes whichever of isotonic and a temperature is better on labels it was not fitted on.
         target_precision: a tag's threshold is the lowest confidence that reaches it on held-out labels.
         sureness: how sure that must be, given how few they are. .5 takes the measured precision as it is, which on
