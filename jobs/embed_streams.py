@@ -49,6 +49,7 @@ class Stream:
         spec: what the configuration calls its encoder.
         suffix: of the store's folder, where two streams share a space.
         reads: whether its items are references that a reader resolves; else they are texts.
+        shard_size: contents of a shard at most, where they take long; 0 = as configured.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stream:
     n_items: int
     suffix: str = ""
     reads: bool = False
+    shard_size: int = 0
 
     def store(self, workspace: Workspace) -> Path:
         folder = store_folder(embeddings_folder(workspace), self.encoder.space)
@@ -67,7 +69,7 @@ class Stream:
 def embed_stream(workspace: Workspace, stream: Stream, reader: ContentReader, choice: EmbedChoice) -> EmbedReport:
     """Encode what no earlier run encoded; what is refused goes to the stream's quarantine. Raises as `embed_items`."""
     options = EmbedOptions(
-        shard_size=workspace.config.encoders.shard_size,
+        shard_size=min(workspace.config.encoders.shard_size, stream.shard_size or workspace.config.encoders.shard_size),
         readers=workspace.config.sources.http.total,
         decode_workers=decode_workers(workspace),
         retry_refused=choice.retry_failed,

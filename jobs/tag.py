@@ -135,11 +135,11 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
 
 def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:
     """Transcripts, which become texts of the items; and tags of languages, where the taxonomy has them."""
-    from embeddings.tagging.speech import speech_spec
+    from embeddings.tagging.speech import SHARD_SIZE, speech_spec
     from embeddings.tagging.spoken_tags import labels_of_transcripts, may_give, tags_of_transcripts
 
     spec = speech_spec(workspace.config.tagging.speech)
-    content = _records_of(workspace, dataset, "audio", spec, "speech", choice)
+    content = _records_of(workspace, dataset, "audio", spec, "speech", choice, shard_size=SHARD_SIZE)
     item_ids, records = dataset.vocabulary.item_ids, content.records(workspace)
     write_transcripts(workspace, item_ids, records, {"space": content.space.space_id, "hashes": _hashes(content)})
     taxonomy = taxonomy_of(workspace) or Taxonomy.of_labels(labels_of_transcripts(records))
@@ -208,9 +208,17 @@ def show(tagged: Tagged) -> dict[str, Any]:
 
 
 def _records_of(
-    workspace: Workspace, dataset: Dataset, modality: str, spec: str, name: str, choice: EmbedChoice
+    workspace: Workspace,
+    dataset: Dataset,
+    modality: str,
+    spec: str,
+    name: str,
+    choice: EmbedChoice,
+    *,
+    shard_size: int = 0,
 ) -> TagContent:
-    found = tag_contents(workspace, dataset, (modality,), choice, encoders={modality: spec}, names={modality: name})
+    encoders, names = {modality: spec}, {modality: name}
+    found = tag_contents(workspace, dataset, (modality,), choice, encoders=encoders, names=names, shard_size=shard_size)
     return found[modality]
 
 

@@ -7,7 +7,7 @@ own, so neither job undoes what the other did.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -91,11 +91,13 @@ def tag_contents(
     *,
     encoders: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    shard_size: int = 0,
 ) -> dict[str, TagContent]:
     """Embed what no earlier run embedded; a modality whose encoder is `none` is left out.
 
     Args:
         encoders: modality → encoder, in place of the configuration's.
+        shard_size: contents of a shard at most; 0 = as configured.
         names: modality → name of its stream in progress bars and quarantines, where it is not the modality's.
 
     Raises:
@@ -114,6 +116,7 @@ def tag_contents(
             if encoder is None:
                 continue
             stream = _stream(workspace, dataset, name, specs[name], encoder, reader, (names or {}).get(name, name))
+            stream = replace(stream, shard_size=shard_size)
             report = embed_stream(workspace, stream, reader, choice)
             hashes = [report.content_hashes.get(each) for each in dataset.vocabulary.item_ids]
             found[name] = TagContent(stream, report, hashes)
