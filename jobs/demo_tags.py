@@ -25,7 +25,7 @@ N_LABELLED = 1_000
 MIN_LABELLED = 40
 MIN_OF_A_TAG = 15
 MAX_TAGS = 12
-N_SHOWN = 6
+N_SHOWN, N_SAID = 6, 3
 SEED = 7
 
 
@@ -126,7 +126,7 @@ def show(dataset: Dataset, said: pa.Table, truth: dict[str, set[str]]) -> None:
     for item_id in chosen.tolist():
         words = [
             f"{tag} {confidence:.2f}" if verdict == "yes" else f"[dim]{tag} {confidence:.2f} ?[/]"
-            for confidence, tag, verdict in sorted(found.get(item_id, ()), reverse=True)[:4]
+            for confidence, tag, verdict in sorted(found.get(item_id, ()), reverse=True)[:N_SAID]
         ]
         table.add_row(f"  {(titles[item_id] or item_id)[:38]}", ", ".join(sorted(truth[item_id])), ", ".join(words))
     console.print(table)

@@ -156,22 +156,23 @@ def _say_refused(labels: Labels, path: Path) -> None:
 
 _ORIGINS = {
     "held_out": "",
-    "unreached": "precision not reached: never given",
-    "few_labels": "few labels: the default",
-    "taxonomy": "from the taxonomy",
+    "unreached": "target not reached",
+    "few_labels": "few labels",
+    "taxonomy": "taxonomy",
 }
 
 
 def _show(evaluation: Mapping[str, Any]) -> None:
     figures = evaluation["figures"]
-    table = Table(title=f"{evaluation['head']} head, {evaluation['n_labelled']} labelled items, held out")
-    for name in ("tag", "yes", "AP", "precision", "recall", "threshold", "unsure from", ""):
-        table.add_column(name, justify="left" if name in ("tag", "") else "right")
+    console.print(f"  {evaluation['n_labelled']:,} labelled items; figures of each tag on those held out:")
+    table = Table(box=None, pad_edge=False)
+    for name in ("  tag", "yes", "AP", "precision", "recall", "threshold", "unsure from", ""):
+        table.add_column(name, justify="left" if name in ("  tag", "") else "right", no_wrap=True)
     for row in figures["by_tag"]:
         chosen = evaluation["thresholds"][row["tag"]]
         threshold = chosen["threshold"]
         table.add_row(
-            escape(row["tag"]),
+            f"  {escape(row['tag'])}",
             str(row["n_yes"]),
             *(_with_interval(row[name]) for name in ("ap", "precision", "recall")),
             "never" if threshold["yes"] > 1 else f"{threshold['yes']:.2f}",
