@@ -1,6 +1,6 @@
 """THE BATCH: from the files in data/ to a published release. `refresh_catalog` is the whole flow.
 
-    read → validate → embed → write_shards → project (item tower) → build_index → verify → publish
+    read → validate → embed → (tag) → write_shards → project (item tower) → build_index → verify → publish
 
 It can be killed anywhere: each step leaves its output complete or not at all and is skipped when it is there, and
 only the last line changes what users see.
@@ -26,6 +26,8 @@ from jobs.bootstrap import ADAPTERS, item_tower_of, ranker_of, releases_of
 from jobs.embed import embed_dataset, encoders_key
 from jobs.objects_of import write_objects
 from jobs.progress import console, progress_bar
+from jobs.tag import tag_dataset
+from jobs.tag_runs import heads_that_ran
 from jobs.tagged_items import details_by_row, require_covered
 from jobs.tags_of import tagged
 from jobs.validate import validate_data
@@ -84,7 +86,7 @@ def refresh_catalog(
     """
     dataset = validate_data(workspace, now=now)
     content = embed_dataset(workspace, dataset).content
-    dataset = tag(workspace, dataset)
+    dataset = tag(workspace, dataset, now=now)
     on_content(dataset, content)
     model = model_for(workspace, content)
     with fresh_folder(workspace) as staging:
@@ -95,12 +97,14 @@ def refresh_catalog(
     return publish_release(workspace, built) if publish else built
 
 
-def tag(workspace: Workspace, dataset: Dataset) -> Dataset:
-    """The items with what `recsys tag` and people said of them.
+def tag(workspace: Workspace, dataset: Dataset, *, now: datetime) -> Dataset:
+    """The items with what models and people say of them. The heads that `recsys tag` ran look at what is new: a picture
+    that was replaced under its name keeps no verdict of the one before.
 
     Raises:
         MissingArtifact: a tag is blocked that no head covers, so that nobody knows which items have it.
     """
+    tag_dataset(workspace, dataset, heads_that_ran(workspace), now=now)
     dataset = tagged(workspace, dataset)
     require_covered(workspace.config, dataset.tagging)
     return dataset

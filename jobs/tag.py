@@ -63,15 +63,23 @@ def tag_job(
     """Run these heads, or all that the configuration and the catalogue have work for; exit code 1 where some content
     could not be read."""
     dataset = load_dataset(workspace)
+    figures = tag_dataset(workspace, dataset, heads or heads_to_run(workspace, dataset), choice, now=now)
+    if not figures:
+        console.print("  nothing to tag: no head has content here (see [tagging] in recsys.toml)")
+    return figures, int(any(each["refused"] for each in figures.values()))
+
+
+def tag_dataset(
+    workspace: Workspace, dataset: Dataset, heads: Sequence[str], choice: EmbedChoice | None = None, *, now: datetime
+) -> dict[str, Any]:
+    """Run these heads: head → its figures. What they looked at before is not looked at again."""
     figures: dict[str, Any] = {}
-    for name in heads or heads_to_run(workspace, dataset):
+    for name in heads:
         console.print(f"[bold]{name}[/]")
         tagged = TAGGERS.get(name, tag_by_vectors)(workspace, dataset, name, choice or EmbedChoice(), now)
         keep(workspace, dataset, name, tagged)
         figures[name] = show(tagged)
-    if not figures:
-        console.print("  nothing to tag: no head has content here (see [tagging] in recsys.toml)")
-    return figures, int(any(each["refused"] for each in figures.values()))
+    return figures
 
 
 def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.released_workspace import recsys, write_workspace
@@ -186,3 +187,15 @@ def test_tagging_again_changes_nothing_and_a_persons_word_stays(made: tuple[Path
     assert done.returncode == again.returncode == 0
     built = [json.loads((folder / name).read_text())["release"] for name in ("release.json", "again.json")]
     assert built[0] == built[1]
+
+
+def test_a_picture_that_is_replaced_under_its_name_is_judged_anew(made: tuple[Path, World]) -> None:
+    folder, world = made
+    (folder / "data" / "images" / f"{item_id(35)}.png").write_bytes(world.items[2].picture)
+    recsys("release", "build", "--json", str(folder / "replaced.json"), folder=folder)
+    release = json.loads((folder / "replaced.json").read_text())["release"]
+    files = json.loads((folder / "releases" / release / "manifest.json").read_text())["files"]
+    items = pq.read_table(next((folder / "artifacts" / "objects").rglob(files["items.parquet"]["sha256"])))
+    tags = dict(zip(items["item_id"].to_pylist(), items["tags"].to_pylist(), strict=True))
+    assert "fire" in tags[item_id(35)]
+    assert "fire" not in tags[item_id(37)]
