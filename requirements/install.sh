@@ -114,7 +114,7 @@ venv_works || create_venv
 "$venv/bin/uv" --version >/dev/null 2>&1 || install_uv
 touch "$unfinished"
 configure_uv
-echo "make setup: installing requirements/$device.txt and what tests and demo need (7.1 GB the first time)"
+echo "make setup: installing requirements/$device.txt and what tests and demo need (7.6 GB the first time)"
 "$venv/bin/uv" pip sync --require-hashes requirements/{setup,"$device",cluster,weights,demo,dev}.txt
 "$venv/bin/uv" pip install --quiet --offline --no-deps --no-build-isolation --editable .
 echo "$inputs" >"$stamp"
