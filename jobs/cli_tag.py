@@ -81,6 +81,19 @@ def train(
 
 
 @tag_app.command()
+def calibrate(
+    labels: Annotated[Path, typer.Option(help="item_id, tag and perhaps value, as CSV, JSON lines or Parquet.")],
+    head: Annotated[str, typer.Option(help="image or audio: a model's own classes, or prompts.")] = "image",
+    workspace: WorkspaceDir = HERE,
+    json_file: JsonFile = None,
+) -> None:
+    """Keep a model's own head, and learn from labels how far to trust it: confidences and thresholds."""
+    from jobs.tag_train import calibrate_head_job
+
+    run(lambda: calibrate_head_job(Workspace.open(workspace), head=head, labels=labels), json_file)
+
+
+@tag_app.command()
 def report(
     head: Annotated[str, typer.Option(help="Of which head.")] = "image",
     html: Annotated[Path | None, typer.Option(help="Default: artifacts/report/tag-<head>.html.")] = None,

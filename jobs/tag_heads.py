@@ -34,7 +34,7 @@ def thresholds_of(workspace: Workspace, taxonomy: Taxonomy, tags: Iterable[str])
 
 
 def trained_head(workspace: Workspace, name: str) -> tuple[Head, Path] | None:
-    """What `recsys tag train --head NAME` made last, and its folder. Raises CorruptArtifact."""
+    """What `recsys tag train` or `calibrate --head NAME` made last, and its folder. Raises CorruptArtifact."""
     try:
         folder, _ = read_artifact(workspace.root, f"head-{name}", latest(workspace.root, f"head-{name}"))
     except MissingArtifact:
@@ -50,22 +50,33 @@ def head_of(workspace: Workspace, name: str, taxonomy: Taxonomy | None) -> tuple
     """
     if name not in HEADS:
         raise ConfigError(f"there is no head called {name!r}: the heads are {', '.join(HEADS)}")
-    config, spec = workspace.config.tagging, encoder_specs(workspace)
-    wanted = {"image": config.image.head, "audio": config.audio.head}.get(name, "trained")
-    trained = trained_head(workspace, name) if wanted in ("auto", "trained") else None
-    if trained is not None:
-        head, folder = trained
+    wanted, kept = _wanted(workspace, name), trained_head(workspace, name)
+    if kept is not None and wanted in ("auto", kept[0].spec.origin):
+        head, folder = kept
         own = {"image": f"onnx:{folder / FINETUNED}"} if (folder / FINETUNED).exists() else {}
         return as_the_taxonomy_says(head, taxonomy), own
     if wanted == "trained":
         raise ConfigError(f"no {name} head was trained yet: run `recsys tag train --head {name} --labels labels.csv`")
+    return ready_made_head(workspace, name, taxonomy), {}
+
+
+def ready_made_head(workspace: Workspace, name: str, taxonomy: Taxonomy | None) -> Head:
+    """The classifier or the prompts of the model that `[tagging]` names. Raises ConfigError: it brings none."""
+    config, spec = workspace.config.tagging, encoder_specs(workspace)
+    if name not in ("image", "audio") or _wanted(workspace, name) == "trained":
+        raise ConfigError(f"the {name} head is a trained one, which is calibrated when `recsys tag train` makes it")
     if name == "image":
         from embeddings.tagging.image_heads import image_head
 
-        return image_head(config, taxonomy, None, encoder=spec["image"], device=workspace.config.encoders.device), {}
+        return image_head(config, taxonomy, None, encoder=spec["image"], device=workspace.config.encoders.device)
     from embeddings.tagging.audio_heads import ready_made_audio_head
 
-    return ready_made_audio_head(spec["audio"], taxonomy, config), {}
+    return ready_made_audio_head(spec["audio"], taxonomy, config)
+
+
+def _wanted(workspace: Workspace, name: str) -> str:
+    config = workspace.config.tagging
+    return {"image": config.image.head, "audio": config.audio.head}.get(name, "trained")
 
 
 def heads_to_run(workspace: Workspace, dataset: Dataset) -> list[str]:

@@ -1,4 +1,5 @@
-"""`recsys tag train`: a head of one's own on frozen vectors, from labels of people.
+"""`recsys tag train`: a head of one's own on frozen vectors, from labels of people; and `calibrate`, which keeps the
+head that a model brings along and learns from labels only how far it can be trusted.
 
 The artifact `head-<name>` holds the head (`head.json`, `weights.safetensors`), `evaluation.json` with every figure of
 its training, `out_of_fold.parquet` (what heads said of labelled items that they had not learned from), and
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from embeddings.tagging.calibrated import calibrate_on
 from embeddings.tagging.heads import Vectors
 from embeddings.tagging.labels import Labels, read_labels
 from embeddings.tagging.taxonomy import Taxonomy
@@ -28,7 +30,7 @@ from embeddings.tagging.trained import TrainedHead, train_on
 from jobs.artifacts import Dataset, load_dataset
 from jobs.progress import console, progress_bar
 from jobs.tag_finetune import finetuned
-from jobs.tag_heads import FINETUNED, taxonomy_of
+from jobs.tag_heads import FINETUNED, ready_made_head, taxonomy_of
 from jobs.tag_vectors import tag_vectors
 from recsys.errors import ConfigError
 from recsys.interactions import write_table
@@ -77,6 +79,30 @@ def train_head_job(
     return summary, 1 if len(found.quarantine) else 0
 
 
+def calibrate_head_job(workspace: Workspace, *, head: str, labels: Path) -> tuple[dict[str, Any], int]:
+    """Calibrate the classifier or the prompts that a model brings along, on labelled items; exit code as above.
+
+    Raises:
+        ConfigError: there is no such head; trained heads are calibrated when they are trained.
+        InputError: the labels cannot be read, or are too few.
+    """
+    dataset, taxonomy = load_dataset(workspace), taxonomy_of(workspace)
+    base = ready_made_head(workspace, head, taxonomy)
+    found = read_labels(labels, item_ids=set(dataset.vocabulary.item_ids), taxonomy=taxonomy, head=head)
+    _say_refused(found, labels)
+    vectors, spaces = tag_vectors(workspace, dataset, tuple(base.spec.spaces))
+    base.require(spaces)
+    config = workspace.config.tagging
+    made_from = _made_from(vectors, spaces, dataset.vocabulary.item_ids, found, taxonomy, config)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        ids = dataset.vocabulary.item_ids
+        return _write(calibrate_on(base, vectors, ids, found, taxonomy, config), found, folder)
+
+    summary = _kept(workspace, head, made_from | {"head": head, "base": base.version}, fill)
+    return summary, 1 if len(found.quarantine) else 0
+
+
 def train_head(
     workspace: Workspace,
     dataset: Dataset,
@@ -101,6 +127,12 @@ def train_head(
             shutil.copytree(encoder, folder / FINETUNED)
         return _write(trained, labels, folder)
 
+    return _kept(workspace, head, made_from, fill)
+
+
+def _kept(
+    workspace: Workspace, head: str, made_from: Mapping[str, Any], fill: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
     kind = f"head-{head}"
     path = write_artifact(workspace.root, kind, fingerprint(made_from), made_from, fill)
     _, manifest = read_artifact(workspace.root, kind, path.name)

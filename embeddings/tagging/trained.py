@@ -93,7 +93,7 @@ def train_on(
         decision, found = judge_pseudo_labels(data, material.unlabelled, found, spaces, tags, training, on_fit=counter)
     evidence = evidence_of(data, found, tags)
     method, losses = choose_method(evidence, training.calibration)
-    rule, fixed = _rule(config), _fixed(taxonomy, tags)
+    rule, fixed = rule_of(config), fixed_thresholds(taxonomy, tags)
     told = cross_fitted(evidence, method, rule, fixed)
     calibration = evidence.calibrated_by(method)
     chosen = choose_thresholds(evidence, calibration, rule, fixed)
@@ -117,7 +117,7 @@ def train_on(
             "metrics": in_short(evaluation),
         }
     )
-    return TrainedHead(Head(spec, whole.weights), evaluation, _table(evidence, told, labelled_ids))
+    return TrainedHead(Head(spec, whole.weights), evaluation, out_of_fold_table(evidence, told, labelled_ids))
 
 
 class _Counter:
@@ -150,7 +150,8 @@ def _folds(
     return stratified_folds(data.y, data.known, config.training.folds, seed=config.training.seed, groups=named)
 
 
-def _rule(config: TaggingConfig) -> ThresholdRule:
+def rule_of(config: TaggingConfig) -> ThresholdRule:
+    """What thresholds are chosen for."""
     return ThresholdRule(
         precision=config.training.target_precision,
         no_precision=config.training.abstain_precision,
@@ -160,13 +161,14 @@ def _rule(config: TaggingConfig) -> ThresholdRule:
     )
 
 
-def _fixed(taxonomy: Taxonomy | None, tags: Sequence[str]) -> dict[str, float]:
+def fixed_thresholds(taxonomy: Taxonomy | None, tags: Sequence[str]) -> dict[str, float]:
     """tag → the taxonomy's own threshold, where it has one."""
     own = {} if taxonomy is None else {tag: taxonomy.tags[tag].threshold for tag in tags}
     return {tag: threshold for tag, threshold in own.items() if threshold is not None}
 
 
-def _table(evidence: Evidence, told: CrossFitted, item_ids: Sequence[str]) -> pa.Table:
+def out_of_fold_table(evidence: Evidence, told: CrossFitted, item_ids: Sequence[str]) -> pa.Table:
+    """`OUT_OF_FOLD_SCHEMA`."""
     item, tag = np.nonzero(evidence.known)
     columns = [
         pa.array(item_ids, pa.string()).take(pa.array(item)),

@@ -29,7 +29,7 @@ def detection() -> Rows:
 def audio() -> Rows:
     from tests.benchmarks._tagging.audio import figures
 
-    return figures(DATA / "tagging" / "audio", MODELS)
+    return figures(DATA, MODELS)
 
 
 def photographs() -> Rows:
@@ -41,13 +41,13 @@ def photographs() -> Rows:
 def posters() -> Rows:
     from tests.benchmarks._tagging.posters import figures
 
-    return figures(DATA / "ml1m")
+    return figures(DATA)
 
 
 def speech() -> Rows:
     from tests.benchmarks._tagging.speech import figures
 
-    return figures(DATA / "tagging" / "audio")
+    return figures(DATA / "tagging")
 
 
 def throughput() -> Rows:
