@@ -27,6 +27,7 @@ from jobs.embed import embed_dataset, encoders_key
 from jobs.objects_of import write_objects
 from jobs.progress import console, progress_bar
 from jobs.tag import tag_dataset
+from jobs.tag_heads import heads_to_run
 from jobs.tag_runs import heads_that_ran
 from jobs.tagged_items import details_by_row, require_covered
 from jobs.tags_of import tagged
@@ -99,12 +100,16 @@ def refresh_catalog(
 
 def tag(workspace: Workspace, dataset: Dataset, *, now: datetime) -> Dataset:
     """The items with what models and people say of them. The heads that `recsys tag` ran look at what is new: a picture
-    that was replaced under its name keeps no verdict of the one before.
+    that was replaced under its name keeps no verdict of the one before. What a head that was switched off since had
+    said still counts.
 
     Raises:
         MissingArtifact: a tag is blocked that no head covers, so that nobody knows which items have it.
     """
-    tag_dataset(workspace, dataset, heads_that_ran(workspace), now=now)
+    set_up, ran = heads_to_run(workspace, dataset), heads_that_ran(workspace)
+    tag_dataset(workspace, dataset, [name for name in ran if name in set_up], now=now)
+    if off := ", ".join(name for name in ran if name not in set_up):
+        console.print(f"  [yellow]switched off: {off}[/]; what was said stays, and nothing is said of what is new")
     dataset = tagged(workspace, dataset)
     require_covered(workspace.config, dataset.tagging)
     return dataset

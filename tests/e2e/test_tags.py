@@ -26,6 +26,9 @@ SETTINGS = """
 live_poll_s = 0.1
 release_poll_s = 0.1
 
+[serving.deadlines]
+search_ms = 60000
+
 [tagging]
 taxonomy = "taxonomy.toml"
 
@@ -79,6 +82,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, World]:
 def base(made: tuple[Path, World]) -> Iterator[str]:
     with serving(made[0]) as (_, base):
         soon(lambda: ask(base + "/readyz")[0] == 200, within_s=20)
+        soon(lambda: ask(base + "/v1/search", {"text": "is the encoder there"})[0] == 200, within_s=30)
         yield base
 
 
