@@ -26,7 +26,7 @@ SETTINGS = """
 live_poll_s = 0.1
 release_poll_s = 0.1
 
-[serving.deadlines]
+[serving.budgets]
 search_ms = 60000
 
 [tagging]
