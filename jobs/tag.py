@@ -30,7 +30,7 @@ from jobs.progress import console, progress_bar
 from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
 from jobs.tag_vectors import TagContent, Vectors, tag_contents
 from jobs.transcripts import write_transcripts
-from recsys.errors import MissingArtifact
+from recsys.errors import ConfigError, MissingArtifact
 from recsys.manifest import fingerprint
 from recsys.storage.artifact_files import latest, read_artifact, write_artifact
 from recsys.workspace import Workspace
@@ -90,9 +90,10 @@ def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: Em
     vectors = {modality: each.vectors(workspace, np.float16) for modality, each in contents.items()}
     item_ids = dataset.vocabulary.item_ids
     rows = pa.concat_tables(_verdicts(head, item_ids, vectors, now)).combine_chunks()
-    present = head.present(vectors)
     refused = set().union(*(each.refused_ids() for each in contents.values()))
-    return Tagged(rows, judged_table(item_ids, present, refused), head.spec.thresholds, head.version)
+    # A part of an item that could not be read may be the one with the tag, whatever the other parts say.
+    whole = head.present(vectors) & np.array([each not in refused for each in item_ids], np.bool_)
+    return Tagged(rows, judged_table(item_ids, whole, refused), head.spec.thresholds, head.version)
 
 
 def _verdicts(head: Head, item_ids: Sequence[str], vectors: Vectors, now: datetime) -> Iterator[pa.Table]:
@@ -227,6 +228,8 @@ def _records_of(
 ) -> TagContent:
     encoders, names = {modality: spec}, {modality: name}
     found = tag_contents(workspace, dataset, (modality,), choice, encoders=encoders, names=names, shard_size=shard_size)
+    if modality not in found:
+        raise ConfigError(f"the {name} head is switched off: name its model in [tagging.{name}]")
     return found[modality]
 
 

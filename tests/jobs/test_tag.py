@@ -215,6 +215,24 @@ def test_a_head_that_is_not_there_is_named_with_what_to_do(workspace: Workspace)
         tag_job(workspace, ("fusion",), now=NOW)
 
 
+def test_a_head_that_is_switched_off_is_named(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="the speech head is switched off"):
+        tag_job(workspace, ("speech",), now=NOW)
+
+
+def test_a_picture_that_cannot_be_read_leaves_a_head_of_pictures_and_words_unsure(workspace: Workspace) -> None:
+    labels = workspace.root / "labels.csv"
+    taught = [number for number in range(20) if number not in (3, 5)]
+    said = [f"{item_id(number)},{'fire' if number % 2 == 0 else 'water'}" for number in taught]
+    labels.write_text("\n".join(["item_id,tag", *said]) + "\n")
+    train_head_job(workspace, head="image", labels=labels, with_text=True)
+    figures, _ = tag_job(workspace, ("image",), now=NOW)
+    assert (figures["image"]["judged"], figures["image"]["refused"]) == (N_ITEMS - 1, 1)
+    tags = item_tags(workspace, load_dataset(workspace))
+    assert tags is not None
+    assert {*tags.tags[3], *tags.unsure[3]} == {"fire", "water"}
+
+
 def test_a_catalogue_without_content_is_nothing_to_tag(tmp_path: Path) -> None:
     (tmp_path / CONFIG_NAME).write_text('[encoders]\nimage = "fake"\ntext = "fake"\n')
     (tmp_path / "data").mkdir()
