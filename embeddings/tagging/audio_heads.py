@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from embeddings.encoder import Encoder, Vectors
 from embeddings.tagging.heads import Head, label_head
-from embeddings.tagging.image_heads import default_thresholds
+from embeddings.tagging.image_heads import default_thresholds, known_as
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.errors import ConfigError
 from recsys.manifest import EmbeddingSpace
@@ -74,7 +73,7 @@ def audio_classifier_head(
         own.space,
         own.weights,
         own.bias,
-        model=f"classifier of {_known_as(spec)}",
+        model=f"classifier of {known_as(spec)}",
         origin="classifier",
         labels=own.labels,
         labels_of=labels_of,
@@ -111,7 +110,7 @@ def audio_zero_shot_head(
         words.space,
         np.float32(words.scale) * (classes - neutral).T,
         np.zeros(len(tags), np.float32),
-        model=f"words of {_known_as(spec)}",
+        model=f"words of {known_as(spec)}",
         origin="zero_shot",
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
@@ -156,12 +155,6 @@ def _classifier_of(spec: str) -> _Classifier:
         ast = load_ast_classifier(spec)
         return _Classifier(ast.space, ast.weights, ast.bias, ast.labels, ast.activation, standardised=True)
     raise ConfigError(f"{spec} brings no classifier of sounds: name a tflite or AST model, or train a head")
-
-
-def _known_as(spec: str) -> str:
-    """The spec without a file's folder: the same head has the same version wherever its file lies."""
-    kind, _, name = spec.partition(":")
-    return f"{kind}:{Path(name).name}" if Path(name).expanduser().exists() else spec
 
 
 def _is_zero_shot(spec: str, config: AudioTaggingConfig) -> bool:

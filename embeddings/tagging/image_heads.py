@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def image_classifier_head(
         space,
         np.ascontiguousarray(weights.T),
         bias,
-        model=f"classifier of {spec}",
+        model=f"classifier of {known_as(spec)}",
         origin="classifier",
         labels=labels,
         labels_of=labels_of,
@@ -158,7 +159,7 @@ def image_zero_shot_head(
         pair.image.space,
         np.ascontiguousarray((scale * vectors).T),
         np.full(len(tags), bias or 0.0, np.float32),
-        model=f"zero-shot by {spec}",
+        model=f"zero-shot by {known_as(spec)}",
         origin="zero_shot",
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
@@ -186,6 +187,15 @@ def as_the_taxonomy_says(head: Head, taxonomy: Taxonomy | None) -> Head:
         yes = _threshold_in(taxonomy, tag)
         thresholds[tag] = own if yes is None else Threshold(yes=yes, unsure=min(yes, own.unsure))
     return Head(head.spec.model_copy(update={"thresholds": thresholds}), head.weights)
+
+
+def known_as(spec: str) -> str:
+    """The spec without a file's folder: the same head has the same version wherever its file lies."""
+    kind, _, name = spec.partition(":")
+    arch, _, file = name.partition("/")
+    if name and Path(name).expanduser().exists():
+        return f"{kind}:{Path(name).name}"
+    return f"{kind}:{arch}/{Path(file).name}" if file and Path(file).expanduser().exists() else spec
 
 
 def _threshold_in(taxonomy: Taxonomy | None, tag: str) -> float | None:

@@ -20,7 +20,13 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from embeddings.bundled_encoder import bundled_folder
 from embeddings.registry import load_encoders
 from embeddings.tagging.heads import Head, Threshold
-from embeddings.tagging.image_heads import BACKGROUND, image_classifier_head, image_head, image_zero_shot_head
+from embeddings.tagging.image_heads import (
+    BACKGROUND,
+    image_classifier_head,
+    image_head,
+    image_zero_shot_head,
+    known_as,
+)
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy
 from recsys.errors import ConfigError, SpaceMismatch
 from recsys.tagging_config import ImageTaggingConfig, TaggingConfig
@@ -221,6 +227,14 @@ def test_auto_takes_a_trained_head_then_prompts_then_classes(clip_folder: Path) 
     assert image_head(config("bundled", "classifier"), taxonomy, trained).spec.origin == "classifier"
 
 
+def test_a_head_is_known_by_its_file_and_not_by_where_that_lies(tmp_path: Path) -> None:
+    (weights := tmp_path / "weights.pt").touch()
+    assert known_as(f"open_clip:ViT-B-32/{weights}") == "open_clip:ViT-B-32/weights.pt"
+    assert known_as(f"transformers:{tmp_path}") == f"transformers:{tmp_path.name}"
+    for name in ("bundled@260", "open_clip:ViT-B-32/openai", "transformers:google/vit"):
+        assert known_as(name) == name
+
+
 @pytest.mark.parametrize(
     ("encoder", "head", "taxonomy", "says"),
     [
@@ -258,4 +272,5 @@ def test_a_transformers_classifier_is_a_head_too(tmp_path: Path, pictures: list[
     assert image is not None
     head.require({"image": image.space})
     assert head.spec.labels_of == {"fish": (0, 1), "shark": (2,)}
+    assert head.spec.model == f"classifier of transformers:{tmp_path.name}"
     assert head.confidences(vectors_of(spec, pictures)).sum(1) == pytest.approx(1, abs=1e-5)
