@@ -68,7 +68,7 @@ def ready_made_head(workspace: Workspace, name: str, taxonomy: Taxonomy | None) 
     if name == "image":
         from embeddings.tagging.image_heads import image_head
 
-        return image_head(config, taxonomy, None, encoder=spec["image"], device=workspace.config.encoders.device)
+        return image_head(config, taxonomy, encoder=spec["image"], device=workspace.config.encoders.device)
     from embeddings.tagging.audio_heads import ready_made_audio_head
 
     return ready_made_audio_head(spec["audio"], taxonomy, config)

@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from embeddings.encoder import Encoder, Vectors
+from embeddings.encoder import Vectors
 from embeddings.tagging.heads import Head, label_head
-from embeddings.tagging.image_heads import default_thresholds, known_as
+from embeddings.tagging.image_heads import class_vector, default_thresholds, exclude_each_other, known_as, prompts_of
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.errors import ConfigError
 from recsys.manifest import EmbeddingSpace
@@ -102,7 +102,7 @@ def audio_zero_shot_head(
         raise ConfigError("the taxonomy has no tags for sounds: leave their `modalities` out, or name audio")
     words = load_clap_words(spec)
     classes = np.stack([class_vector(words.text, prompts_of(taxonomy, tag, templates)) for tag in tags])
-    is_one_group = len(tags) > 1 and len({taxonomy.tags[tag].group or tag for tag in tags}) == 1
+    is_one_group = exclude_each_other(taxonomy, tags)
     neutral = np.zeros_like(classes[0]) if is_one_group else class_vector(words.text, NEUTRAL_PROMPTS)
     return label_head(
         HEAD,
@@ -117,19 +117,6 @@ def audio_zero_shot_head(
         activation="softmax" if is_one_group else "sigmoid",
         thresholds=default_thresholds(tags, taxonomy, threshold=threshold, unsure_from=unsure_from),
     )
-
-
-def prompts_of(taxonomy: Taxonomy, tag: str, templates: Sequence[str]) -> tuple[str, ...]:
-    """A tag's own prompts, or the templates around its name."""
-    name = taxonomy.name(tag)
-    return taxonomy.tags[tag].prompts or tuple(template.replace("{name}", name) for template in templates)
-
-
-def class_vector(text: Encoder, prompts: Sequence[str]) -> Vectors:
-    """float32 [D] with L2 norm 1: the mean of the prompts' vectors (Radford et al., 2021, section 3.1.4)."""
-    mean = text.encode(prompts).mean(axis=0)
-    vector: Vectors = mean / np.maximum(np.linalg.norm(mean), 1e-12)
-    return vector
 
 
 @dataclass(frozen=True)
