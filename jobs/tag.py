@@ -27,15 +27,15 @@ from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
 from jobs.artifacts import Dataset, load_dataset
 from jobs.embed_streams import EmbedChoice
 from jobs.progress import console, progress_bar
-from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
+from jobs.tag_heads import head_of, heads_to_run, thresholds_of
+from jobs.tag_runs import JUDGED, PREFIX, TAGS, tag_run, taxonomy_of
 from jobs.tag_vectors import TagContent, Vectors, tag_contents
 from jobs.transcripts import write_transcripts
-from recsys.errors import ConfigError, MissingArtifact
+from recsys.errors import ArtifactError, ConfigError
 from recsys.manifest import fingerprint
-from recsys.storage.artifact_files import latest, read_artifact, write_artifact
+from recsys.storage.artifact_files import write_artifact
 from recsys.workspace import Workspace
 
-TAGS, JUDGED = "tags.parquet", "judged.parquet"
 CHUNK = 16_384
 _SHOWN = 12
 
@@ -182,16 +182,15 @@ def keep(workspace: Workspace, dataset: Dataset, name: str, tagged: Tagged) -> P
         thresholds = {tag: each.model_dump() for tag, each in tagged.thresholds.items()}
         return {"items": len(tagged.judged), "rows": len(rows), "thresholds": thresholds}
 
-    return write_artifact(workspace.root, f"tags-{name}", fingerprint(made_from), made_from, fill)
+    return write_artifact(workspace.root, f"{PREFIX}{name}", fingerprint(made_from), made_from, fill)
 
 
 def earlier_tags(workspace: Workspace, name: str) -> pa.Table | None:
-    """What this head said last; None where it never ran."""
+    """What this head said last; None where it never ran, or left nothing that can be read."""
     try:
-        folder, _ = read_artifact(workspace.root, f"tags-{name}", latest(workspace.root, f"tags-{name}"))
-    except MissingArtifact:
+        return tag_run(workspace, name).tags
+    except ArtifactError:
         return None
-    return pq.read_table(folder / TAGS)
 
 
 def show(tagged: Tagged) -> dict[str, Any]:
