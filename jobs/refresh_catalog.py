@@ -27,6 +27,7 @@ from jobs.embed import embed_dataset, encoders_key
 from jobs.objects_of import write_objects
 from jobs.progress import console, progress_bar
 from jobs.tag import tag_dataset
+from jobs.tag_heads import heads_to_run
 from jobs.tag_runs import heads_that_ran
 from jobs.tagged_items import details_by_row, require_covered
 from jobs.tags_of import tagged
@@ -99,12 +100,18 @@ def refresh_catalog(
 
 def tag(workspace: Workspace, dataset: Dataset, *, now: datetime) -> Dataset:
     """The items with what models and people say of them. The heads that `recsys tag` ran look at what is new: a picture
-    that was replaced under its name keeps no verdict of the one before.
+    that was replaced under its name keeps no verdict of the one before. What one said that is not set
+    up any more stays, and items that it has not met are unsure.
 
     Raises:
         MissingArtifact: a tag is blocked that no head covers, so that nobody knows which items have it.
     """
-    tag_dataset(workspace, dataset, heads_that_ran(workspace), now=now)
+    ran, able = heads_that_ran(workspace), heads_to_run(workspace, dataset)
+    tag_dataset(workspace, dataset, [head for head in ran if head in able], now=now)
+    for head in (head for head in ran if head not in able):
+        console.print(
+            f"  [yellow]the {head} head is not set up any more[/]: what it said stays, and it meets nothing new"
+        )
     dataset = tagged(workspace, dataset)
     require_covered(workspace.config, dataset.tagging)
     return dataset
