@@ -22,7 +22,7 @@ HEAD = "detection"
 Record = Mapping[str, Any]
 """What a `Detector` gives for one picture."""
 
-OBJECTS_SCHEMA = pa.schema(
+CROPS_SCHEMA = pa.schema(
     [
         pa.field("object_id", pa.string(), nullable=False),  # a running number: ids of items may be of any form
         pa.field("item_id", pa.string(), nullable=False),
@@ -88,7 +88,7 @@ def objects_table(
     records: Sequence[Record | None],
     config: DetectionConfig,
 ) -> pa.Table:
-    """OBJECTS_SCHEMA: the objects of `N` items that are large enough to be embedded, in the items' order."""
+    """CROPS_SCHEMA: the objects of `N` items that are large enough to be embedded, in the items' order."""
     rows: list[dict[str, Any]] = []
     for item_id, reference, record in zip(item_ids, references, records, strict=True):
         if record is None or reference is None:
@@ -100,7 +100,7 @@ def objects_table(
                 box = _pixels(each["box"], record)
                 name = {"object_id": str(len(rows)), "item_id": item_id, "reference": crop_reference(reference, box)}
                 rows.append(name | {"label": each["label"], "confidence": each["confidence"], "box": box})
-    return pa.Table.from_pylist(rows, schema=OBJECTS_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=CROPS_SCHEMA)
 
 
 def object_items(objects: pa.Table) -> Iterator[Item]:
