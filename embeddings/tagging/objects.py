@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from recsys.tagging_config import DetectionConfig
 from recsys.tags import TAGS_SCHEMA, Verdict
 
 HEAD = "detection"
+CHUNK = 16_384
+"""Items whose rows are Python objects at once; those of a large catalogue would not fit."""
 Record = Mapping[str, Any]
 """What a `Detector` gives for one picture."""
 
@@ -58,28 +60,30 @@ def tags_of_records(
     """
     places = _places(taxonomy, labels, labels_are_tags)
     wanted = [(tag, {labels[place] for place in at}) for tag, at in places.items() if tag in thresholds]
-    rows = []
-    for item_id, record in zip(item_ids, records, strict=True):
-        for tag, names in wanted:
-            boxes = [each for each in record["boxes"] if each["label"] in names] if record else []
-            confidence = max((each["confidence"] for each in boxes), default=0.0)
-            verdict = _verdict(confidence, thresholds[tag]) if boxes else None
-            if record is not None and verdict is not None:
-                rows.append(
-                    {
-                        "item_id": item_id,
-                        "tag": tag,
-                        "verdict": verdict,
-                        "confidence": confidence,
-                        "by": "model",
-                        "head": HEAD,
-                        "model": model,
-                        "version": version,
-                        "at": now,
-                        "evidence": _evidence(record, boxes),
-                    }
-                )
-    return pa.Table.from_pylist(rows, schema=TAGS_SCHEMA)
+    said = {"by": "model", "head": HEAD, "model": model, "version": version, "at": now}
+    tables = [TAGS_SCHEMA.empty_table()]
+    for start in range(0, len(item_ids), CHUNK):
+        part = slice(start, start + CHUNK)
+        rows = [
+            {"item_id": item_id} | row | said
+            for item_id, record in zip(item_ids[part], records[part], strict=True)
+            if record is not None
+            for row in _rows(record, wanted, thresholds)
+        ]
+        tables.append(pa.Table.from_pylist(rows, schema=TAGS_SCHEMA))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _rows(
+    record: Record, wanted: Sequence[tuple[str, Set[str]]], thresholds: Mapping[str, Threshold]
+) -> Iterator[dict[str, Any]]:
+    """tag, verdict, confidence and evidence of each tag that one picture's objects mean."""
+    for tag, names in wanted:
+        boxes = [each for each in record["boxes"] if each["label"] in names]
+        confidence = max((each["confidence"] for each in boxes), default=0.0)
+        verdict = _verdict(confidence, thresholds[tag]) if boxes else None
+        if verdict is not None:
+            yield {"tag": tag, "verdict": verdict, "confidence": confidence, "evidence": _evidence(record, boxes)}
 
 
 def objects_table(
