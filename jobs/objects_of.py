@@ -21,6 +21,7 @@ from recsys.storage.artifact_files import read_artifact
 from recsys.workspace import Workspace
 
 OBJECTS_KIND = "detected"
+OBJECTS, VECTORS, SPACE = "objects.parquet", "vectors.npy", "space.json"
 AGAIN = "run `recsys tag --head detection` again"
 
 
@@ -36,9 +37,9 @@ def write_objects(workspace: Workspace, items: pa.Table, staging: Path) -> Embed
     except MissingArtifact:
         return None
     try:
-        table = pq.read_table(folder / "objects.parquet").select(OBJECTS_SCHEMA.names).cast(OBJECTS_SCHEMA)
-        vectors = np.load(folder / "vectors.npy", allow_pickle=False)
-        space = EmbeddingSpace.model_validate_json((folder / "space.json").read_bytes())
+        table = pq.read_table(folder / OBJECTS).select(OBJECTS_SCHEMA.names).cast(OBJECTS_SCHEMA)
+        vectors = np.load(folder / VECTORS, allow_pickle=False)
+        space = EmbeddingSpace.model_validate_json((folder / SPACE).read_bytes())
     except (pa.ArrowException, OSError, KeyError, ValueError, ValidationError) as error:
         raise CorruptArtifact(f"the objects in {folder} cannot be read ({error}): {AGAIN}") from None
     if vectors.shape != (len(table), space.dim):

@@ -100,8 +100,8 @@ def refresh_catalog(
 
 def tag(workspace: Workspace, dataset: Dataset, *, now: datetime) -> Dataset:
     """The items with what models and people say of them. The heads that `recsys tag` ran look at what is new: a picture
-    that was replaced under its name keeps no verdict of the one before. What a head that was switched off since had
-    said still counts.
+    that was replaced under its name keeps no verdict of the one before. What one said that was switched off
+    since stays, and items that it has not met are unsure.
 
     Raises:
         MissingArtifact: a tag is blocked that no head covers, so that nobody knows which items have it.

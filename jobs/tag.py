@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,15 @@ from embeddings.tagging.verdicts import carried, judged_table, verdict_rows
 from jobs.artifacts import Dataset, load_dataset
 from jobs.embed_streams import EmbedChoice
 from jobs.progress import console, progress_bar
-from jobs.tag_heads import head_of, heads_to_run, taxonomy_of, thresholds_of
+from jobs.tag_heads import head_of, heads_to_run, thresholds_of
+from jobs.tag_runs import JUDGED, PREFIX, TAGS, tag_run, taxonomy_of
 from jobs.tag_vectors import TagContent, Vectors, tag_contents
 from jobs.transcripts import write_transcripts
-from recsys.errors import MissingArtifact
-from recsys.manifest import fingerprint
-from recsys.storage.artifact_files import latest, read_artifact, write_artifact
+from recsys.errors import ArtifactError, ConfigError
+from recsys.manifest import canonical_json, fingerprint
+from recsys.storage.artifact_files import write_artifact
 from recsys.workspace import Workspace
 
-TAGS, JUDGED = "tags.parquet", "judged.parquet"
 CHUNK = 16_384
 _SHOWN = 12
 
@@ -90,9 +91,10 @@ def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: Em
     vectors = {modality: each.vectors(workspace, np.float16) for modality, each in contents.items()}
     item_ids = dataset.vocabulary.item_ids
     rows = pa.concat_tables(_verdicts(head, item_ids, vectors, now)).combine_chunks()
-    present = head.present(vectors)
     refused = set().union(*(each.refused_ids() for each in contents.values()))
-    return Tagged(rows, judged_table(item_ids, present, refused), head.spec.thresholds, head.version)
+    # A part of an item that could not be read may be the one with the tag, whatever the other parts say.
+    whole = head.present(vectors) & np.array([each not in refused for each in item_ids], np.bool_)
+    return Tagged(rows, judged_table(item_ids, whole, refused), head.spec.thresholds, head.version)
 
 
 def _verdicts(head: Head, item_ids: Sequence[str], vectors: Vectors, now: datetime) -> Iterator[pa.Table]:
@@ -181,16 +183,15 @@ def keep(workspace: Workspace, dataset: Dataset, name: str, tagged: Tagged) -> P
         thresholds = {tag: each.model_dump() for tag, each in tagged.thresholds.items()}
         return {"items": len(tagged.judged), "rows": len(rows), "thresholds": thresholds}
 
-    return write_artifact(workspace.root, f"tags-{name}", fingerprint(made_from), made_from, fill)
+    return write_artifact(workspace.root, f"{PREFIX}{name}", fingerprint(made_from), made_from, fill)
 
 
 def earlier_tags(workspace: Workspace, name: str) -> pa.Table | None:
-    """What this head said last; None where it never ran."""
+    """What this head said last; None where it never ran, or left nothing that can be read."""
     try:
-        folder, _ = read_artifact(workspace.root, f"tags-{name}", latest(workspace.root, f"tags-{name}"))
-    except MissingArtifact:
+        return tag_run(workspace, name).tags
+    except ArtifactError:
         return None
-    return pq.read_table(folder / TAGS)
 
 
 def show(tagged: Tagged) -> dict[str, Any]:
@@ -227,6 +228,8 @@ def _records_of(
 ) -> TagContent:
     encoders, names = {modality: spec}, {modality: name}
     found = tag_contents(workspace, dataset, (modality,), choice, encoders=encoders, names=names, shard_size=shard_size)
+    if modality not in found:
+        raise ConfigError(f"the {name} head is switched off: name its model in [tagging.{name}]")
     return found[modality]
 
 
@@ -240,10 +243,13 @@ def _hashes(content: TagContent) -> str:
 
 
 def _sums(table: pa.Table) -> str:
-    """Fingerprint of a table's rows."""
-    columns = {name: table[name].to_pylist() for name in table.column_names}
-    rounded = {
-        name: [round(float(np.float32(each)), 6) if isinstance(each, float) else each for each in values]
-        for name, values in columns.items()
-    }
-    return fingerprint(rounded)
+    """Fingerprint of a table's rows, with confidences as far as they are the same on every machine."""
+    sums = sha256()
+    for start in range(0, len(table), CHUNK):
+        columns = table.slice(start, CHUNK).to_pydict()
+        rounded = {
+            name: [round(each, 6) if isinstance(each, float) else each for each in values]
+            for name, values in columns.items()
+        }
+        sums.update(canonical_json(rounded).encode())
+    return sums.hexdigest()

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings.refused import Refused
+from embeddings.shards import write_atomically
 from embeddings.tagging.labels import Labels
 from jobs.artifacts import Dataset
 from jobs.embed_streams import decode_workers, reader_of
 from jobs.progress import console, progress_bar
 from jobs.tag_vectors import encoder_specs
-from recsys.manifest import canonical_json, fingerprint
+from recsys.manifest import canonical_json, fingerprint, sha256_bytes
 from recsys.workspace import Workspace
 
 
@@ -31,15 +32,20 @@ def finetuned(workspace: Workspace, dataset: Dataset, labels: Labels) -> tuple[L
     spec = encoder_specs(workspace)["image"]
     pictures = _pictures(workspace, dataset, [labels.item_ids[row] for row in seen])
     rows = seen[[place for place, each in enumerate(pictures) if each is not None]]
-    folder = workspace.root / "artifacts" / "finetuned" / fingerprint(
-        [spec, [labels.item_ids[row] for row in rows], labels.y[rows].tolist(), training.model_dump(mode="json")]
-    )  # fmt: skip
+    taught = [each for each in pictures if each is not None]
+    made_from = {
+        "encoder": spec,
+        "pictures": [sha256_bytes(each) for each in taught],
+        "labels": [labels.y[rows].tolist(), labels.known[rows].tolist()],
+        "training": training.model_dump(mode="json"),
+    }
+    folder = workspace.root / "artifacts" / "finetuned" / fingerprint(made_from)
     done = folder / "finetuned.json"
     if not done.exists():
         with progress_bar("fine-tune the encoder", "epochs") as bar:
             tuned = finetune(
                 spec,
-                [each for each in pictures if each is not None],
+                taught,
                 labels.y[rows],
                 labels.known[rows],
                 training,
@@ -49,7 +55,7 @@ def finetuned(workspace: Workspace, dataset: Dataset, labels: Labels) -> tuple[L
                 decode_workers=decode_workers(workspace),
             )
         figures = {"frozen": vars(tuned.frozen), "tuned": vars(tuned.tuned), "best_epoch": tuned.best_epoch}
-        done.write_text(canonical_json(figures), encoding="utf-8")
+        write_atomically(done, canonical_json(figures).encode())
     told = json.loads(done.read_text(encoding="utf-8"))
     console.print(f"  fine-tuned: on its validation part {told['frozen']} became {told['tuned']}", soft_wrap=True)
     return _part(labels, unseen), folder

@@ -8,23 +8,17 @@ from typing import get_args
 
 from embeddings.tagging.heads import Head, Threshold
 from embeddings.tagging.image_heads import as_the_taxonomy_says, default_thresholds
-from embeddings.tagging.taxonomy import Taxonomy, load_taxonomy
+from embeddings.tagging.taxonomy import Taxonomy
 from jobs.artifacts import Dataset
 from jobs.tag_vectors import encoder_specs
 from recsys.errors import ConfigError, MissingArtifact
-from recsys.storage.artifact_files import latest, read_artifact
+from recsys.storage.artifact_files import read_artifact
 from recsys.tagging_config import HeadName
 from recsys.workspace import Workspace
 
 HEADS: tuple[str, ...] = get_args(HeadName)
 FINETUNED = "encoder"
 """Folder of a trained head's own encoder, where its last blocks were fine-tuned."""
-
-
-def taxonomy_of(workspace: Workspace) -> Taxonomy | None:
-    """The workspace's taxonomy; None where each label of a model is a tag. Raises ConfigError."""
-    named = workspace.config.tagging.taxonomy
-    return load_taxonomy(workspace.root / named) if named else None
 
 
 def thresholds_of(workspace: Workspace, taxonomy: Taxonomy, tags: Iterable[str]) -> dict[str, Threshold]:
@@ -36,7 +30,7 @@ def thresholds_of(workspace: Workspace, taxonomy: Taxonomy, tags: Iterable[str])
 def trained_head(workspace: Workspace, name: str) -> tuple[Head, Path] | None:
     """What `recsys tag train` or `calibrate --head NAME` made last, and its folder. Raises CorruptArtifact."""
     try:
-        folder, _ = read_artifact(workspace.root, f"head-{name}", latest(workspace.root, f"head-{name}"))
+        folder, _ = read_artifact(workspace.root, f"head-{name}")
     except MissingArtifact:
         return None
     return Head.load(folder), folder
@@ -68,7 +62,7 @@ def ready_made_head(workspace: Workspace, name: str, taxonomy: Taxonomy | None) 
     if name == "image":
         from embeddings.tagging.image_heads import image_head
 
-        return image_head(config, taxonomy, None, encoder=spec["image"], device=workspace.config.encoders.device)
+        return image_head(config, taxonomy, encoder=spec["image"], device=workspace.config.encoders.device)
     from embeddings.tagging.audio_heads import ready_made_audio_head
 
     return ready_made_audio_head(spec["audio"], taxonomy, config)

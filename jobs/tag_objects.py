@@ -1,8 +1,5 @@
-"""The objects that a detector found, each with a vector of its own, so that things like one can be found.
-
-artifacts/detected/<key>/    objects.parquet (item_id, object, tag, confidence, x0, y0, x1, y1 in pixels of the
-                            upright picture), vectors.npy float32 [O, D], space.json
-"""
+"""The objects that a detector found, each with a vector of its own, so that things like one can be found: the artifact
+that `jobs.objects_of` reads."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embeddings.registry import load_encoders
@@ -22,11 +18,12 @@ from embeddings.tagging.objects import Record, object_items, objects_table
 from embeddings.tagging.taxonomy import Taxonomy
 from jobs.artifacts import Dataset
 from jobs.embed_streams import EmbedChoice, Stream, embed_stream, n_threads, reader_of, references_of
+from jobs.objects_of import OBJECTS, OBJECTS_KIND, SPACE, VECTORS
+from recsys.item_objects import OBJECTS_SCHEMA
 from recsys.manifest import canonical_json, fingerprint
 from recsys.storage.artifact_files import write_artifact
 from recsys.workspace import Workspace
 
-KIND = "detected"
 EDGES = ("x0", "y0", "x1", "y1")
 
 
@@ -70,9 +67,9 @@ def embed_objects(
     table = _table(objects, tag_of_label).filter(pa.array(present))
 
     def fill(folder: Path) -> dict[str, Any]:
-        pq.write_table(table, folder / "objects.parquet", compression="zstd")
-        np.save(folder / "vectors.npy", vectors[present])
-        (folder / "space.json").write_text(canonical_json(encoder.space.model_dump(mode="json")), encoding="utf-8")
+        pq.write_table(table, folder / OBJECTS, compression="zstd")
+        np.save(folder / VECTORS, vectors[present])
+        (folder / SPACE).write_text(canonical_json(encoder.space.model_dump(mode="json")), encoding="utf-8")
         return {"objects": len(table)}
 
     made_from = {
@@ -80,7 +77,7 @@ def embed_objects(
         "space": encoder.space.model_dump(mode="json"),
         "objects": fingerprint([hashes, table.drop_columns(["confidence"]).to_pydict()]),
     }
-    return write_artifact(workspace.root, KIND, fingerprint(made_from), made_from, fill)
+    return write_artifact(workspace.root, OBJECTS_KIND, fingerprint(made_from), made_from, fill)
 
 
 def tags_of_labels(taxonomy: Taxonomy, labels: Sequence[str], *, labels_are_tags: bool) -> dict[str, str]:
@@ -95,20 +92,21 @@ def tags_of_labels(taxonomy: Taxonomy, labels: Sequence[str], *, labels_are_tags
 
 
 def _table(objects: pa.Table, tag_of_label: dict[str, str]) -> pa.Table:
-    """Objects of an item are counted from 0, in the detector's order: the surest first."""
+    """`OBJECTS_SCHEMA`. Objects of an item are counted from 0, in the detector's order: the surest first."""
     item_ids = objects["item_id"].to_pylist()
     numbers, n_of_item = [], dict.fromkeys(item_ids, 0)
     for item_id in item_ids:
         numbers.append(n_of_item[item_id])
         n_of_item[item_id] += 1
-    edges = np.asarray(objects["box"].combine_chunks().flatten(), dtype=np.int32).reshape(-1, 4)
+    edges = np.asarray(objects["box"].combine_chunks().flatten(), dtype=np.float32).reshape(-1, 4)
     tags = [tag_of_label.get(label, label) for label in objects["label"].to_pylist()]
     return pa.table(
         {
             "item_id": objects["item_id"],
-            "object": pa.array(numbers, pa.int32()),
-            "tag": pa.array(tags, pa.string()),
-            "confidence": pc.cast(objects["confidence"], pa.float32()),
-            **{edge: pa.array(edges[:, at]) for at, edge in enumerate(EDGES)},
-        }
+            "object": numbers,
+            "tag": tags,
+            "confidence": objects["confidence"],
+            **{edge: edges[:, at] for at, edge in enumerate(EDGES)},
+        },
+        schema=OBJECTS_SCHEMA,
     )

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from embeddings.shards import write_atomically
 from embeddings.tagging.heads import Threshold
@@ -37,6 +36,7 @@ from jobs.artifacts import Dataset, load_dataset
 from jobs.progress import console
 from jobs.tag_pictures import Shown, shown_items
 from jobs.tag_runs import TagRun, tag_run, taxonomy_or_tags, thresholds_of_run
+from jobs.transcripts import read_written
 from recsys.errors import CorruptArtifact, MissingArtifact
 from recsys.storage.artifact_files import read_artifact
 from recsys.workspace import Workspace
@@ -200,11 +200,9 @@ def _with_contents(found: TagExamples, shown: Shown) -> TagExamples:
 
 def _spoken(workspace: Workspace, dataset: Dataset) -> list[SpokenItem]:
     """The first items of the last transcripts in which somebody speaks."""
-    try:
-        folder, _ = read_artifact(workspace.root, "transcripts")
-    except MissingArtifact:
+    table = read_written(workspace)
+    if table is None:
         return []
-    table = pq.read_table(folder / "transcripts.parquet")
     rows = table.filter(pc.greater(pc.utf8_length(table["text"]), 0)).slice(0, MAX_SPOKEN).to_pylist()
     titles = _titles(dataset, [each["item_id"] for each in rows])
     return [

@@ -1,9 +1,14 @@
-"""What heads said when they last ran: `artifacts/tags-<head>/`."""
+"""What heads said when they last ran: the one place that reads it.
+
+artifacts/tags-<head>/<key>/    tags.parquet (`TAGS_SCHEMA`), judged.parquet (`JUDGED_SCHEMA`); in the manifest the tags
+                                that the head can give (`made_from["covers"]`) and from where each counts (`thresholds`)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +17,12 @@ import pyarrow.parquet as pq
 from embeddings.tagging.heads import Threshold
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy, load_taxonomy
 from recsys.errors import CorruptArtifact, MissingArtifact
-from recsys.storage.artifact_files import latest, read_artifact
+from recsys.storage.artifact_files import read_artifact
 from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA
 from recsys.workspace import Workspace
 
 PREFIX = "tags-"
+TAGS, JUDGED = "tags.parquet", "judged.parquet"
 
 
 @dataclass(frozen=True)
@@ -40,46 +46,42 @@ class TagRun:
 def tag_run(workspace: Workspace, head: str) -> TagRun:
     """Raises MissingArtifact: the head never ran; CorruptArtifact: what it left cannot be read."""
     try:
-        folder, manifest = read_artifact(workspace.root, f"{PREFIX}{head}", latest(workspace.root, f"{PREFIX}{head}"))
+        folder, manifest = read_artifact(workspace.root, f"{PREFIX}{head}")
     except MissingArtifact:
         raise MissingArtifact(f"the {head} head has not tagged anything yet: run `recsys tag --head {head}`") from None
-    try:
-        tags = pq.read_table(folder / "tags.parquet").select(TAGS_SCHEMA.names).cast(TAGS_SCHEMA)
-        judged = pq.read_table(folder / "judged.parquet").select(JUDGED_SCHEMA.names).cast(JUDGED_SCHEMA)
-        covers = tuple(manifest.made_from["covers"])
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise CorruptArtifact(f"{folder} cannot be read ({error}): run `recsys tag --head {head}` again") from None
-    return TagRun(head, tags, judged, covers, manifest.summary)
+    covers = manifest.made_from.get("covers")
+    if not isinstance(covers, list) or not all(isinstance(tag, str) for tag in covers):
+        raise CorruptArtifact(f"{PREFIX}{head} does not say which tags it covers: run `recsys tag --head {head}` again")
+    tags, judged = _table(folder / TAGS, TAGS_SCHEMA, head), _table(folder / JUDGED, JUDGED_SCHEMA, head)
+    return TagRun(head, tags, judged, tuple(covers), manifest.summary)
 
 
 def heads_that_ran(workspace: Workspace) -> list[str]:
+    """Those that ran to an end, by name."""
     folders = (workspace.root / "artifacts").glob(f"{PREFIX}*/current")
     return sorted(path.parent.name.removeprefix(PREFIX) for path in folders)
 
 
-def taxonomy_or_tags(workspace: Workspace, tags: tuple[str, ...]) -> Taxonomy:
-    """The workspace's taxonomy; without one these tags, each by itself. Raises ConfigError."""
+def taxonomy_of(workspace: Workspace) -> Taxonomy | None:
+    """The workspace's taxonomy; None where each label of a model is a tag. Raises ConfigError."""
     named = workspace.config.tagging.taxonomy
-    return load_taxonomy(workspace.root / named) if named else Taxonomy(tags={tag: TagDefinition() for tag in tags})
+    return load_taxonomy(workspace.root / named) if named else None
+
+
+def taxonomy_or_tags(workspace: Workspace, tags: Iterable[str]) -> Taxonomy:
+    """The workspace's taxonomy; without one these tags, each by itself. Raises ConfigError."""
+    return taxonomy_of(workspace) or Taxonomy(tags={tag: TagDefinition() for tag in tags})
 
 
 def thresholds_of_run(workspace: Workspace, run: TagRun) -> dict[str, Threshold]:
-    """tag → from where it counts: as the run told, else as its own rows show, else as the configuration says."""
-    told = run.summary.get("thresholds", {})
-    shown = _shown_thresholds(run.tags)
-    taxonomy = taxonomy_or_tags(workspace, run.covers)
-    config = workspace.config.tagging
-    found = {}
-    for tag in run.covers:
-        own = taxonomy.tags[tag].threshold if tag in taxonomy.tags else None
-        yes = shown.get(tag, config.threshold if own is None else own)
-        found[tag] = Threshold(**told[tag]) if tag in told else Threshold(yes=yes, unsure=yes * config.unsure_from)
-    return found
+    """tag → from where it counts: as the run told, else as the configuration says."""
+    config, told = workspace.config.tagging, run.summary.get("thresholds", {})
+    usual = {"yes": config.threshold, "unsure": config.threshold * config.unsure_from}
+    return {tag: Threshold(**told.get(tag, usual)) for tag in run.covers}
 
 
-def _shown_thresholds(tags: pa.Table) -> dict[str, float]:
-    """Of tags that were given and doubted: the middle between the least sure yes and the surest doubt."""
-    grouped = tags.group_by(["tag", "verdict"]).aggregate([("confidence", "min"), ("confidence", "max")]).to_pylist()
-    least = {each["tag"]: each["confidence_min"] for each in grouped if each["verdict"] == "yes"}
-    most = {each["tag"]: each["confidence_max"] for each in grouped if each["verdict"] == "unsure"}
-    return {tag: (least[tag] + most[tag]) / 2 for tag in least.keys() & most.keys()}
+def _table(path: Path, schema: pa.Schema, head: str) -> pa.Table:
+    try:
+        return pq.read_table(path).select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise CorruptArtifact(f"{path} cannot be read ({error}): run `recsys tag --head {head}` again") from None

@@ -30,7 +30,8 @@ from embeddings.tagging.trained import TrainedHead, train_on
 from jobs.artifacts import Dataset, load_dataset
 from jobs.progress import console, progress_bar
 from jobs.tag_finetune import finetuned
-from jobs.tag_heads import FINETUNED, ready_made_head, taxonomy_of
+from jobs.tag_heads import FINETUNED, ready_made_head
+from jobs.tag_runs import taxonomy_of
 from jobs.tag_vectors import tag_vectors
 from recsys.errors import ConfigError
 from recsys.interactions import write_table

@@ -1,37 +1,24 @@
-"""What counts of all that heads and people said of a dataset's items: the one place that reads it.
-
-artifacts/tags-<head>/<key>/    tags.parquet (`TAGS_SCHEMA`), judged.parquet (`JUDGED_SCHEMA`), and in the manifest's
-                                `made_from["covers"]` the tags that the head can give
-data/tags/human.jsonl           people's words
-"""
+"""What counts of all that heads and people said of a dataset's items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from embeddings.tagging.taxonomy import TagDefinition, Taxonomy, load_taxonomy
+from embeddings.tagging.head_run import HeadRun
+from embeddings.tagging.human import HUMAN_FILE, read_words
+from embeddings.tagging.resolve import resolve
+from embeddings.tagging.taxonomy import Taxonomy
 from jobs.artifacts import Dataset
+from jobs.tag_runs import heads_that_ran, tag_run, taxonomy_or_tags
 from jobs.tagged_items import Tagging
-from recsys.errors import CorruptArtifact, MissingArtifact
-from recsys.storage.artifact_files import read_artifact
-from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA, ItemTags, looks_at
+from recsys.tags import JUDGED_SCHEMA, looks_at
 from recsys.workspace import Workspace
 
-PREFIX = "tags-"
-PEOPLE = "tags/human.jsonl"
 FIELDS_OF = {"image": ("image",), "audio": ("audio",), "text": ("title", "description")}
-
-
-def item_tags(workspace: Workspace, dataset: Dataset) -> ItemTags | None:
-    """What counts of the dataset's items, in their order; None where nothing was ever tagged."""
-    tagging = tagging_of(workspace, dataset)
-    return None if tagging is None else tagging.tags
 
 
 def tagged(workspace: Workspace, dataset: Dataset) -> Dataset:
@@ -48,27 +35,16 @@ def tagging_of(workspace: Workspace, dataset: Dataset) -> Tagging | None:
         CorruptArtifact: an artifact holds no tags.
         ConfigError: the taxonomy is none.
     """
-    ran = {head: read_artifact(workspace.root, f"{PREFIX}{head}") for head in _heads(workspace)}
-    if not ran and not (workspace.data_dir / PEOPLE).exists():
+    ran = [tag_run(workspace, head) for head in heads_that_ran(workspace)]
+    people = workspace.data_dir / HUMAN_FILE
+    if not ran and not people.exists():
         return None
-    # Resolving is for those who have tags: everybody else starts without it.
-    from embeddings.tagging.human import read_words  # type: ignore[import-not-found,unused-ignore]
-    from embeddings.tagging.resolve import HeadRun, resolve  # type: ignore[import-not-found,unused-ignore]
-
-    words = read_words(workspace.data_dir / PEOPLE)
-    covers = {head: _covers(manifest.made_from, head) for head, (_, manifest) in ran.items()}
-    taxonomy = _taxonomy(workspace, covers.values())
-    runs = [
-        HeadRun(
-            _table(folder / "tags.parquet", TAGS_SCHEMA),
-            with_unmet(_table(folder / "judged.parquet", JUDGED_SCHEMA), dataset.items, head),
-            covers[head],
-        )
-        for head, (folder, _) in ran.items()
-    ]
+    words = read_words(people)
+    taxonomy = taxonomy_or_tags(workspace, [tag for run in ran for tag in run.covers])
+    runs = [HeadRun(run.tags, with_unmet(run.judged, dataset.items, run.head), run.covers) for run in ran]
     human = words.table() if words.words else None
-    tags: ItemTags = resolve(dataset.vocabulary.item_ids, runs, human, taxonomy)
-    return Tagging(tags, with_implied(covers, taxonomy))
+    tags = resolve(dataset.vocabulary.item_ids, runs, human, taxonomy)
+    return Tagging(tags, with_implied({run.head: run.covers for run in ran}, taxonomy))
 
 
 def with_unmet(judged: pa.Table, items: pa.Table, head: str) -> pa.Table:
@@ -103,33 +79,3 @@ def with_implied(covers: Mapping[str, Sequence[str]], taxonomy: Taxonomy) -> dic
 
 def _above(tag: str, taxonomy: Taxonomy) -> tuple[str, ...]:
     return taxonomy.ancestors(tag) if tag in taxonomy.tags else ()
-
-
-def _heads(workspace: Workspace) -> list[str]:
-    """Those that ran to an end, by name."""
-    folders = (workspace.root / "artifacts").glob(f"{PREFIX}*/current")
-    return sorted(path.parent.name.removeprefix(PREFIX) for path in folders)
-
-
-def _covers(made_from: Mapping[str, object], head: str) -> tuple[str, ...]:
-    covers = made_from.get("covers")
-    if not isinstance(covers, list) or not all(isinstance(tag, str) for tag in covers):
-        raise CorruptArtifact(f"{PREFIX}{head} does not say which tags it covers: run `recsys tag --head {head}` again")
-    return tuple(covers)
-
-
-def _taxonomy(workspace: Workspace, covers: Iterable[Sequence[str]]) -> Taxonomy:
-    """The workspace's; where there is none, each tag stands alone."""
-    name = workspace.config.tagging.taxonomy
-    if name:
-        return load_taxonomy(workspace.root / name)
-    return Taxonomy(tags={tag: TagDefinition() for tags in covers for tag in tags})
-
-
-def _table(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        return pq.read_table(path).select(schema.names).cast(schema)
-    except FileNotFoundError:
-        raise MissingArtifact(f"{path} is not there: run `recsys tag` again") from None
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise CorruptArtifact(f"{path} cannot be read ({error}): run `recsys tag` again") from None

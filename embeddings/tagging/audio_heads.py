@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from embeddings.encoder import Encoder, Vectors
+from embeddings.encoder import Vectors
 from embeddings.tagging.heads import Head, label_head
-from embeddings.tagging.image_heads import default_thresholds
+from embeddings.tagging.image_heads import class_vector, default_thresholds, exclude_each_other, known_as, prompts_of
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.errors import ConfigError
 from recsys.manifest import EmbeddingSpace
@@ -74,7 +73,7 @@ def audio_classifier_head(
         own.space,
         own.weights,
         own.bias,
-        model=f"classifier of {_known_as(spec)}",
+        model=f"classifier of {known_as(spec)}",
         origin="classifier",
         labels=own.labels,
         labels_of=labels_of,
@@ -103,7 +102,7 @@ def audio_zero_shot_head(
         raise ConfigError("the taxonomy has no tags for sounds: leave their `modalities` out, or name audio")
     words = load_clap_words(spec)
     classes = np.stack([class_vector(words.text, prompts_of(taxonomy, tag, templates)) for tag in tags])
-    is_one_group = len(tags) > 1 and len({taxonomy.tags[tag].group or tag for tag in tags}) == 1
+    is_one_group = exclude_each_other(taxonomy, tags)
     neutral = np.zeros_like(classes[0]) if is_one_group else class_vector(words.text, NEUTRAL_PROMPTS)
     return label_head(
         HEAD,
@@ -111,26 +110,13 @@ def audio_zero_shot_head(
         words.space,
         np.float32(words.scale) * (classes - neutral).T,
         np.zeros(len(tags), np.float32),
-        model=f"words of {_known_as(spec)}",
+        model=f"words of {known_as(spec)}",
         origin="zero_shot",
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
         activation="softmax" if is_one_group else "sigmoid",
         thresholds=default_thresholds(tags, taxonomy, threshold=threshold, unsure_from=unsure_from),
     )
-
-
-def prompts_of(taxonomy: Taxonomy, tag: str, templates: Sequence[str]) -> tuple[str, ...]:
-    """A tag's own prompts, or the templates around its name."""
-    name = taxonomy.name(tag)
-    return taxonomy.tags[tag].prompts or tuple(template.replace("{name}", name) for template in templates)
-
-
-def class_vector(text: Encoder, prompts: Sequence[str]) -> Vectors:
-    """float32 [D] with L2 norm 1: the mean of the prompts' vectors (Radford et al., 2021, section 3.1.4)."""
-    mean = text.encode(prompts).mean(axis=0)
-    vector: Vectors = mean / np.maximum(np.linalg.norm(mean), 1e-12)
-    return vector
 
 
 @dataclass(frozen=True)
@@ -156,12 +142,6 @@ def _classifier_of(spec: str) -> _Classifier:
         ast = load_ast_classifier(spec)
         return _Classifier(ast.space, ast.weights, ast.bias, ast.labels, ast.activation, standardised=True)
     raise ConfigError(f"{spec} brings no classifier of sounds: name a tflite or AST model, or train a head")
-
-
-def _known_as(spec: str) -> str:
-    """The spec without a file's folder: the same head has the same version wherever its file lies."""
-    kind, _, name = spec.partition(":")
-    return f"{kind}:{Path(name).name}" if Path(name).expanduser().exists() else spec
 
 
 def _is_zero_shot(spec: str, config: AudioTaggingConfig) -> bool:

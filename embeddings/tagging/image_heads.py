@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,20 +30,11 @@ _BUNDLED_LENGTHS = {128: 39.94, 160: 27.90, 192: 21.04, 224: 16.67, 260: 11.46, 
 vectors of length 1 times this constant as on the vectors as they were, at 192, 224 and 260."""
 
 
-def image_head(
-    config: TaggingConfig,
-    taxonomy: Taxonomy | None,
-    trained: Head | None,
-    *,
-    encoder: str = "",
-    device: Device = "auto",
-) -> Head:
-    """The head that `[tagging.image] head` names; `auto` takes the first of trained, zero_shot, classifier there is.
-
-    A threshold that the taxonomy gives wins; else a trained head has its own, and others those of the configuration.
+def image_head(config: TaggingConfig, taxonomy: Taxonomy | None, *, encoder: str = "", device: Device = "auto") -> Head:
+    """The head that `[tagging.image] head` names; `auto` takes the prompts where there are any to compare, else the
+    classes.
 
     Args:
-        trained: what `recsys tag train --head image` made last.
         encoder: `[encoders] image`, which is meant where `[tagging.image] encoder` is empty.
 
     Raises:
@@ -52,15 +44,12 @@ def image_head(
     spec = image_encoder_of(config.image, encoder)
     kind = config.image.head
     if kind == "auto":
-        prompts = taxonomy is not None and _compares(spec)
-        kind = "trained" if trained else "zero_shot" if prompts else "classifier"
-    if kind == "trained":
-        if trained is None:
-            raise ConfigError("there is no trained head for images: run `recsys tag train --head image`")
-        return as_the_taxonomy_says(trained, taxonomy)
+        kind = "zero_shot" if taxonomy is not None and _compares(spec) else "classifier"
     defaults = {"threshold": config.threshold, "unsure_from": config.unsure_from}
     if kind == "classifier":
         return image_classifier_head(spec, taxonomy, **defaults)
+    if kind == "trained":
+        raise ConfigError("a trained head is made by `recsys tag train --head image`, and not by a model alone")
     if taxonomy is None:
         raise ConfigError("zero-shot heads need tags to look for: name a file in `[tagging] taxonomy`")
     return image_zero_shot_head(spec, taxonomy, config.image.templates, device=device, **defaults)
@@ -107,7 +96,7 @@ def image_classifier_head(
         space,
         np.ascontiguousarray(weights.T),
         bias,
-        model=f"classifier of {spec}",
+        model=f"classifier of {known_as(spec)}",
         origin="classifier",
         labels=labels,
         labels_of=labels_of,
@@ -147,9 +136,9 @@ def image_zero_shot_head(
     pair = load_encoders(spec, spec, device=device, precision="fp32")
     if pair.image is None or pair.text is None:
         raise ConfigError(f"{spec} does not encode both pictures and texts")
-    vectors = np.stack([_prompt_vector(pair.text, _prompts(taxonomy, tag, templates)) for tag in tags])
+    vectors = np.stack([class_vector(pair.text, prompts_of(taxonomy, tag, templates)) for tag in tags])
     scale, bias = _similarity(spec)
-    is_choice = bias is None and _exclude_each_other(taxonomy, tags)
+    is_choice = bias is None and exclude_each_other(taxonomy, tags)
     if bias is None and not is_choice:
         vectors = vectors - pair.text.encode(BACKGROUND).mean(axis=0)
     return label_head(
@@ -158,7 +147,7 @@ def image_zero_shot_head(
         pair.image.space,
         np.ascontiguousarray((scale * vectors).T),
         np.full(len(tags), bias or 0.0, np.float32),
-        model=f"zero-shot by {spec}",
+        model=f"zero-shot by {known_as(spec)}",
         origin="zero_shot",
         labels=tags,
         labels_of={tag: (place,) for place, tag in enumerate(tags)},
@@ -186,6 +175,15 @@ def as_the_taxonomy_says(head: Head, taxonomy: Taxonomy | None) -> Head:
         yes = _threshold_in(taxonomy, tag)
         thresholds[tag] = own if yes is None else Threshold(yes=yes, unsure=min(yes, own.unsure))
     return Head(head.spec.model_copy(update={"thresholds": thresholds}), head.weights)
+
+
+def known_as(spec: str) -> str:
+    """The spec without a file's folder: the same head has the same version wherever its file lies."""
+    kind, _, name = spec.partition(":")
+    arch, _, file = name.partition("/")
+    if name and Path(name).expanduser().exists():
+        return f"{kind}:{Path(name).name}"
+    return f"{kind}:{arch}/{Path(file).name}" if file and Path(file).expanduser().exists() else spec
 
 
 def _threshold_in(taxonomy: Taxonomy | None, tag: str) -> float | None:
@@ -226,7 +224,8 @@ def _displayed(names: Sequence[Sequence[str]]) -> list[str]:
     return [each[0] if shared[each[0].casefold()] == 1 else f"{each[0]} ({each[-1]})" for each in names]
 
 
-def _prompts(taxonomy: Taxonomy, tag: str, templates: Sequence[str]) -> tuple[str, ...]:
+def prompts_of(taxonomy: Taxonomy, tag: str, templates: Sequence[str]) -> tuple[str, ...]:
+    """A tag's own prompts, or the templates around its name. Raises ConfigError: a template has no place for one."""
     if own := taxonomy.tags[tag].prompts:
         return own
     lacking = [template for template in templates if "{name}" not in template]
@@ -235,14 +234,15 @@ def _prompts(taxonomy: Taxonomy, tag: str, templates: Sequence[str]) -> tuple[st
     return tuple(template.replace("{name}", taxonomy.name(tag)) for template in templates)
 
 
-def _prompt_vector(text: Encoder, prompts: Sequence[str]) -> Vectors:
-    """float32 [D] of length 1."""
+def class_vector(text: Encoder, prompts: Sequence[str]) -> Vectors:
+    """float32 [D] with L2 norm 1: the mean of the prompts' vectors (Radford et al., 2021, section 3.1.4)."""
     mean = text.encode(prompts).mean(axis=0)
-    vector: Vectors = mean / np.linalg.norm(mean)
+    vector: Vectors = mean / np.maximum(np.linalg.norm(mean), 1e-12)
     return vector
 
 
-def _exclude_each_other(taxonomy: Taxonomy, tags: Sequence[str]) -> bool:
+def exclude_each_other(taxonomy: Taxonomy, tags: Sequence[str]) -> bool:
+    """Whether all of them are of one group."""
     groups: Mapping[str, int] = Counter(taxonomy.tags[tag].group for tag in tags)
     return len(tags) > 1 and len(groups) == 1 and "" not in groups
 

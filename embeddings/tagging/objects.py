@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +19,12 @@ from recsys.tagging_config import DetectionConfig
 from recsys.tags import TAGS_SCHEMA, Verdict
 
 HEAD = "detection"
+CHUNK = 16_384
+"""Items whose rows are Python objects at once; those of a large catalogue would not fit."""
 Record = Mapping[str, Any]
 """What a `Detector` gives for one picture."""
 
-OBJECTS_SCHEMA = pa.schema(
+CROPS_SCHEMA = pa.schema(
     [
         pa.field("object_id", pa.string(), nullable=False),  # a running number: ids of items may be of any form
         pa.field("item_id", pa.string(), nullable=False),
@@ -58,28 +60,30 @@ def tags_of_records(
     """
     places = _places(taxonomy, labels, labels_are_tags)
     wanted = [(tag, {labels[place] for place in at}) for tag, at in places.items() if tag in thresholds]
-    rows = []
-    for item_id, record in zip(item_ids, records, strict=True):
-        for tag, names in wanted:
-            boxes = [each for each in record["boxes"] if each["label"] in names] if record else []
-            confidence = max((each["confidence"] for each in boxes), default=0.0)
-            verdict = _verdict(confidence, thresholds[tag]) if boxes else None
-            if record is not None and verdict is not None:
-                rows.append(
-                    {
-                        "item_id": item_id,
-                        "tag": tag,
-                        "verdict": verdict,
-                        "confidence": confidence,
-                        "by": "model",
-                        "head": HEAD,
-                        "model": model,
-                        "version": version,
-                        "at": now,
-                        "evidence": _evidence(record, boxes),
-                    }
-                )
-    return pa.Table.from_pylist(rows, schema=TAGS_SCHEMA)
+    said = {"by": "model", "head": HEAD, "model": model, "version": version, "at": now}
+    tables = [TAGS_SCHEMA.empty_table()]
+    for start in range(0, len(item_ids), CHUNK):
+        part = slice(start, start + CHUNK)
+        rows = [
+            {"item_id": item_id} | row | said
+            for item_id, record in zip(item_ids[part], records[part], strict=True)
+            if record is not None
+            for row in _rows(record, wanted, thresholds)
+        ]
+        tables.append(pa.Table.from_pylist(rows, schema=TAGS_SCHEMA))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _rows(
+    record: Record, wanted: Sequence[tuple[str, Set[str]]], thresholds: Mapping[str, Threshold]
+) -> Iterator[dict[str, Any]]:
+    """tag, verdict, confidence and evidence of each tag that one picture's objects mean."""
+    for tag, names in wanted:
+        boxes = [each for each in record["boxes"] if each["label"] in names]
+        confidence = max((each["confidence"] for each in boxes), default=0.0)
+        verdict = _verdict(confidence, thresholds[tag]) if boxes else None
+        if verdict is not None:
+            yield {"tag": tag, "verdict": verdict, "confidence": confidence, "evidence": _evidence(record, boxes)}
 
 
 def objects_table(
@@ -88,7 +92,7 @@ def objects_table(
     records: Sequence[Record | None],
     config: DetectionConfig,
 ) -> pa.Table:
-    """OBJECTS_SCHEMA: the objects of `N` items that are large enough to be embedded, in the items' order."""
+    """CROPS_SCHEMA: the objects of `N` items that are large enough to be embedded, in the items' order."""
     rows: list[dict[str, Any]] = []
     for item_id, reference, record in zip(item_ids, references, records, strict=True):
         if record is None or reference is None:
@@ -100,7 +104,7 @@ def objects_table(
                 box = _pixels(each["box"], record)
                 name = {"object_id": str(len(rows)), "item_id": item_id, "reference": crop_reference(reference, box)}
                 rows.append(name | {"label": each["label"], "confidence": each["confidence"], "box": box})
-    return pa.Table.from_pylist(rows, schema=OBJECTS_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=CROPS_SCHEMA)
 
 
 def object_items(objects: pa.Table) -> Iterator[Item]:

@@ -31,9 +31,7 @@ def labels_of_transcripts(records: Sequence[Record | None]) -> tuple[str, ...]:
 
 def may_give(taxonomy: Taxonomy) -> tuple[str, ...]:
     """The tags that a transcript may have, whatever is said in it."""
-    labels = {
-        tag: {label.casefold() for label in taxonomy.tags[tag].labels or (tag,)} for tag in taxonomy.for_head(HEAD)
-    }
+    labels = {tag: {label.casefold() for label in taxonomy.meant_by(tag)} for tag in taxonomy.for_head(HEAD)}
     return tuple(
         tag for tag, own in labels.items() if SPEECH in own or any(label.startswith(LANGUAGE) for label in own)
     )

@@ -111,6 +111,10 @@ class Taxonomy(Config):
                 groups[each.group] = (*groups.get(each.group, ()), tag)
         return groups
 
+    def meant_by(self, tag: str) -> tuple[str, ...]:
+        """Labels that mean a tag: its own; without any, what it is called."""
+        return self.tags[tag].labels or (tag, *self.tags[tag].names.values())
+
     def labels_of(self, head: str, labels: Sequence[str | Sequence[str]]) -> dict[str, tuple[int, ...]]:
         """tag → the places among a model's `labels` that mean it; tags without any are left out.
 
@@ -123,8 +127,7 @@ class Taxonomy(Config):
                 places.setdefault(name.casefold(), []).append(place)
         found = {}
         for tag in self.for_head(head):
-            wanted = self.tags[tag].labels or (tag, *self.tags[tag].names.values())
-            here = sorted({place for label in wanted for place in places.get(label.casefold(), ())})
+            here = sorted({place for label in self.meant_by(tag) for place in places.get(label.casefold(), ())})
             if here:
                 found[tag] = tuple(here)
         return found

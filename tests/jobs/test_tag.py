@@ -17,7 +17,7 @@ from jobs.embed_streams import EmbedChoice, engine_of, refused_path
 from jobs.tag import earlier_tags, tag_job
 from jobs.tag_heads import heads_to_run
 from jobs.tag_train import calibrate_head_job, train_head_job
-from jobs.tags_of import item_tags
+from jobs.tags_of import tagging_of
 from jobs.validate import validate_job
 from recsys.errors import ConfigError
 from recsys.item_objects import OBJECTS_SCHEMA
@@ -178,8 +178,9 @@ def test_a_trained_head_says_no_of_what_it_is_sure_of_and_is_used_from_then_on(w
     assert (exit_code, summary["refused_rows"]) == (1, 1)
     assert heads_to_run(workspace, load_dataset(workspace)) == ["image", "detection", "audio"]
     tag_job(workspace, ("image",), now=NOW)
-    tags = item_tags(workspace, load_dataset(workspace))
-    assert tags is not None
+    tagging = tagging_of(workspace, load_dataset(workspace))
+    assert tagging is not None
+    tags = tagging.tags
     for number in (20, 21, 22, 23):
         assert tags.tags[number] == (("fire",) if number % 2 == 0 else ("water",))
     assert set(tags.unsure[3]) == {"fire", "water"}  # its picture cannot be read
@@ -213,6 +214,25 @@ def test_a_head_that_is_not_there_is_named_with_what_to_do(workspace: Workspace)
         tag_job(workspace, ("smell",), now=NOW)
     with pytest.raises(ConfigError, match="recsys tag train --head fusion"):
         tag_job(workspace, ("fusion",), now=NOW)
+
+
+def test_a_head_that_is_switched_off_is_named(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="the speech head is switched off"):
+        tag_job(workspace, ("speech",), now=NOW)
+
+
+def test_a_picture_that_cannot_be_read_leaves_a_head_of_pictures_and_words_unsure(workspace: Workspace) -> None:
+    labels = workspace.root / "labels.csv"
+    taught = [number for number in range(20) if number not in (3, 5)]
+    said = [f"{item_id(number)},{'fire' if number % 2 == 0 else 'water'}" for number in taught]
+    labels.write_text("\n".join(["item_id,tag", *said]) + "\n")
+    train_head_job(workspace, head="image", labels=labels, with_text=True)
+    figures, _ = tag_job(workspace, ("image",), now=NOW)
+    assert (figures["image"]["judged"], figures["image"]["refused"]) == (N_ITEMS - 1, 1)
+    tagging = tagging_of(workspace, load_dataset(workspace))
+    assert tagging is not None
+    tags = tagging.tags
+    assert {*tags.tags[3], *tags.unsure[3]} == {"fire", "water"}
 
 
 def test_a_catalogue_without_content_is_nothing_to_tag(tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from embeddings.tagging.human import HUMAN_FILE, Word, append_words
 from jobs.tag_report import report_job
+from jobs.transcripts import write_transcripts
 from jobs.validate import validate_job
 from recsys.errors import MissingArtifact
 from recsys.storage.artifact_files import write_artifact
@@ -97,13 +96,9 @@ def test_boxes_are_drawn_and_words_are_told_with_their_times(tagged: Workspace, 
     _, page, _ = reported(tagged, "detection", tmp_path)
     assert 'viewBox="0 0 64 48"' in page
 
-    def fill(folder: Path) -> dict[str, Any]:
-        segments = json.dumps([{"start_s": 0.0, "end_s": 2.5, "text": f" hello {HOSTILE}", "confidence": 0.9}])
-        row = {"item_id": ["talk"], "text": ["hello"], "language": ["en"], "duration_s": [3.0], "segments": [segments]}
-        pq.write_table(pa.table(row), folder / "transcripts.parquet")
-        return {}
-
-    write_artifact(tagged.root, "transcripts", "k", {}, fill)
+    segments = [{"start_s": 0.0, "end_s": 2.5, "text": f" hello {HOSTILE}", "confidence": 0.9}]
+    said = {"text": "hello", "language": "en", "language_confidence": 0.9, "duration_s": 3.0, "segments": segments}
+    write_transcripts(tagged, ["talk"], [said], {})
     _, page, _ = reported(tagged, "speech", tmp_path)
     assert page.count("data:audio/ogg") == 2
     assert "heard at 0:00.0&ndash;0:02.5" in page

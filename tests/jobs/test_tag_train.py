@@ -16,7 +16,8 @@ from embeddings.tagging.labels import read_labels
 from embeddings.tagging.trained import OUT_OF_FOLD_SCHEMA
 from jobs.artifacts import load_dataset
 from jobs.embed import embed_dataset
-from jobs.tag_train import EVALUATION, OUT_OF_FOLD, QUARANTINE, taxonomy_of, train_head, train_head_job
+from jobs.tag_runs import taxonomy_of
+from jobs.tag_train import EVALUATION, OUT_OF_FOLD, QUARANTINE, train_head, train_head_job
 from jobs.validate import validate_job
 from recsys.errors import ConfigError, InputError, MissingArtifact
 from recsys.storage.artifact_files import read_artifact, verify

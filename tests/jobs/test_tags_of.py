@@ -12,15 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("embeddings.tagging.resolve", reason="nothing resolves tags yet")
-pytest.importorskip("embeddings.tagging.human", reason="nothing reads people's words yet")
-
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy
 from jobs.artifacts import load_content, load_dataset, load_model
 from jobs.bootstrap import releases_of
 from jobs.refresh import why_retrain
 from jobs.release import build_job, publish_job
-from jobs.tags_of import item_tags, tagged, with_implied, with_unmet
+from jobs.tags_of import tagged, tagging_of, with_implied, with_unmet
 from jobs.train import train_job
 from recsys.errors import CorruptArtifact, GateFailed, MissingArtifact
 from recsys.expressions.evaluation import mask_of
@@ -87,7 +84,7 @@ def passing(workspace: Workspace, text: str) -> set[str]:
 
 
 def test_where_nothing_was_ever_tagged_there_are_no_tags(workspace: Workspace) -> None:
-    assert item_tags(workspace, load_dataset(workspace)) is None
+    assert tagging_of(workspace, load_dataset(workspace)) is None
     assert tagged(workspace, load_dataset(workspace)).items.column_names[-1] == "line"
 
 
@@ -184,7 +181,7 @@ def test_a_blocked_tag_is_on_no_slate_of_a_new_release(released: Workspace, tmp_
 def test_an_artifact_that_does_not_say_what_it_covers_is_refused(workspace: Workspace) -> None:
     write_artifact(workspace.root, "tags-image", "odd", {}, lambda folder: {})
     with pytest.raises(CorruptArtifact, match="does not say which tags it covers"):
-        item_tags(workspace, load_dataset(workspace))
+        tagging_of(workspace, load_dataset(workspace))
 
 
 def test_a_model_that_has_learned_from_tags_is_served_as_it_was_trained(workspace: Workspace) -> None:

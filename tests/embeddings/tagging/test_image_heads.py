@@ -20,7 +20,14 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from embeddings.bundled_encoder import bundled_folder
 from embeddings.registry import load_encoders
 from embeddings.tagging.heads import Head, Threshold
-from embeddings.tagging.image_heads import BACKGROUND, image_classifier_head, image_head, image_zero_shot_head
+from embeddings.tagging.image_heads import (
+    BACKGROUND,
+    as_the_taxonomy_says,
+    image_classifier_head,
+    image_head,
+    image_zero_shot_head,
+    known_as,
+)
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy
 from recsys.errors import ConfigError, SpaceMismatch
 from recsys.tagging_config import ImageTaggingConfig, TaggingConfig
@@ -203,22 +210,28 @@ def config(encoder: str, head: str = "auto") -> TaggingConfig:
     return TaggingConfig(threshold=0.4, image=ImageTaggingConfig(encoder=encoder, head=head, templates=TEMPLATES))
 
 
-def test_auto_takes_a_trained_head_then_prompts_then_classes(clip_folder: Path) -> None:
+def test_auto_takes_prompts_then_classes(clip_folder: Path) -> None:
     spec, taxonomy = f"open_clip:{clip_folder}", tagged(beagle={"threshold": 0.7}, tench={})
-    zero_shot = image_head(config(spec), taxonomy, None, device="cpu")
+    zero_shot = image_head(config(spec), taxonomy, device="cpu")
     assert zero_shot.spec.origin == "zero_shot"
     assert zero_shot.spec.thresholds == {
         "beagle": Threshold(yes=0.7, unsure=0.35),
         "tench": Threshold(yes=0.4, unsure=0.2),
     }
-    assert image_head(config("bundled"), taxonomy, None).spec.origin == "classifier"
-    assert image_head(config(""), taxonomy, None, encoder="bundled").spec.origin == "classifier"
+    assert image_head(config("bundled"), taxonomy).spec.origin == "classifier"
+    assert image_head(config(""), taxonomy, encoder="bundled").spec.origin == "classifier"
     own = {"beagle": Threshold(yes=0.2, unsure=0.1), "tench": Threshold(yes=0.9, unsure=0.3)}
     trained = Head(zero_shot.spec.model_copy(update={"origin": "trained", "thresholds": own}), zero_shot.weights)
-    chosen = image_head(config(spec), taxonomy, trained)
-    assert chosen.spec.origin == "trained"
-    assert chosen.spec.thresholds == {"beagle": Threshold(yes=0.7, unsure=0.1), "tench": own["tench"]}
-    assert image_head(config("bundled", "classifier"), taxonomy, trained).spec.origin == "classifier"
+    told = as_the_taxonomy_says(trained, taxonomy).spec.thresholds
+    assert told == {"beagle": Threshold(yes=0.7, unsure=0.1), "tench": own["tench"]}
+
+
+def test_a_head_is_known_by_its_file_and_not_by_where_that_lies(tmp_path: Path) -> None:
+    (weights := tmp_path / "weights.pt").touch()
+    assert known_as(f"open_clip:ViT-B-32/{weights}") == "open_clip:ViT-B-32/weights.pt"
+    assert known_as(f"transformers:{tmp_path}") == f"transformers:{tmp_path.name}"
+    for name in ("bundled@260", "open_clip:ViT-B-32/openai", "transformers:google/vit"):
+        assert known_as(name) == name
 
 
 @pytest.mark.parametrize(
@@ -236,7 +249,7 @@ def test_a_head_that_cannot_be_had_says_what_to_do(
     encoder: str, head: str, taxonomy: Taxonomy | None, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        image_head(config(encoder, head), taxonomy, None)
+        image_head(config(encoder, head), taxonomy)
 
 
 def test_a_transformers_classifier_is_a_head_too(tmp_path: Path, pictures: list[bytes]) -> None:
@@ -253,9 +266,10 @@ def test_a_transformers_classifier_is_a_head_too(tmp_path: Path, pictures: list[
     ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["id2label"]["0"] == names[0]
     spec = f"transformers:{tmp_path}"
-    head = image_head(config(spec), tagged(fish={"labels": ("tinca tinca", "Goldfish")}, shark={}), None)
+    head = image_head(config(spec), tagged(fish={"labels": ("tinca tinca", "Goldfish")}, shark={}))
     image = load_encoders(spec, "none", device="cpu", precision="fp32").image
     assert image is not None
     head.require({"image": image.space})
     assert head.spec.labels_of == {"fish": (0, 1), "shark": (2,)}
+    assert head.spec.model == f"classifier of transformers:{tmp_path.name}"
     assert head.confidences(vectors_of(spec, pictures)).sum(1) == pytest.approx(1, abs=1e-5)

@@ -21,7 +21,7 @@ from embeddings.registry import load_encoders
 from embeddings.stored import gather
 from embeddings.tagging.crops import CropEncoder, CropReader, crop_reference
 from embeddings.tagging.heads import Threshold
-from embeddings.tagging.objects import OBJECTS_SCHEMA, object_items, objects_table, tags_of_records
+from embeddings.tagging.objects import CROPS_SCHEMA, object_items, objects_table, tags_of_records
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy
 from recsys.errors import ConfigError
 from recsys.tagging_config import DetectionConfig
@@ -97,7 +97,7 @@ def test_objects_that_are_large_enough_are_listed_with_the_item_they_belong_to()
         [first, first, None, second],
         DetectionConfig(min_object_share=0.01),
     )
-    assert table.schema == OBJECTS_SCHEMA
+    assert table.schema == CROPS_SCHEMA
     assert table["item_id"].to_pylist() == ["a#xyxy=1", "d"]
     assert table["box"].to_pylist() == [[10, 20, 61, 70], [150, 50, 200, 100]]
     assert list(object_items(table)) == [("0", "a.png#xyxy=10,20,61,70"), ("1", "d.png#xyxy=150,50,200,100")]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embeddings.tagging.heads import Threshold
-from embeddings.tagging.spoken_tags import labels_of_transcripts, tags_of_transcripts
+from embeddings.tagging.spoken_tags import labels_of_transcripts, may_give, tags_of_transcripts
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy
 from recsys.tags import TAGS_SCHEMA
 
@@ -73,3 +73,11 @@ def test_without_a_taxonomy_the_labels_are_the_tags() -> None:
     assert labels_of_transcripts(records) == ("speech", "language:en", "language:fr")
     plain = Taxonomy.of_labels(labels_of_transcripts(records))
     assert list(plain.labels_of("speech", labels_of_transcripts(records))) == ["speech", "language-en", "language-fr"]
+
+
+def test_a_tag_that_is_called_like_a_label_may_be_given() -> None:
+    taxonomy = Taxonomy(tags={"talk": TagDefinition(names={"en": "Speech"}), "dog": TagDefinition()})
+    thresholds = dict.fromkeys(may_give(taxonomy), Threshold(yes=0.6, unsure=0.3))
+    heard = [record("en", 0.9, 0.9)]
+    table = tags_of_transcripts(["a"], heard, taxonomy, thresholds, model="whisper", version="v", now=NOW)
+    assert table["tag"].to_pylist() == ["talk"]
