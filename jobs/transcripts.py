@@ -7,7 +7,7 @@ to `artifacts/transcripts/quarantine.parquet`, with reasons.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,13 +18,10 @@ from rich.markup import escape
 
 from jobs.artifacts import load_dataset
 from jobs.progress import console
-from recsys.errors import InputError, MissingArtifact
+from recsys.errors import MissingArtifact
 from recsys.fields import parse_id, parse_text
-from recsys.ingest.batches import Batch
-from recsys.ingest.csv_reader import read_csv
 from recsys.ingest.files import InputFile, find_transcripts
-from recsys.ingest.jsonl_reader import read_jsonl
-from recsys.ingest.parquet_reader import read_parquet
+from recsys.ingest.readers import read_columns
 from recsys.interactions import read_table, write_table
 from recsys.manifest import canonical_json, fingerprint
 from recsys.quarantine import QUARANTINE_SCHEMA, Quarantine, Rejection, RowRefused
@@ -143,7 +140,7 @@ def read_transcripts(file: InputFile, item_ids: Container[str]) -> Transcripts:
     """Every row taken, or quarantined with its reason. Raises InputError: the file is not what it claims."""
     quarantine = Quarantine()
     taken: dict[str, tuple[int, str | None]] = {}
-    for batch in _batches(file):
+    for batch in read_columns(file, COLUMNS, _problem):
         refused = list(batch.rejected)
         for at, row in enumerate(batch.rows()):
             line = int(batch.lines[at])
@@ -170,17 +167,6 @@ def _row(row: Mapping[str, Any], item_ids: Container[str]) -> tuple[str, str | N
     return item_id, parse_text(row.get("text"), "text", MAX_CHARACTERS)
 
 
-def _batches(file: InputFile) -> Iterator[Batch]:
-    readers = {"csv": read_csv, "jsonl": read_jsonl}
-    try:
-        batches = readers[file.format](file) if file.format in readers else read_parquet(file, lambda names: COLUMNS)
-        is_first = True
-        for batch in batches:
-            missing = [name for name in COLUMNS if name not in batch.names]
-            if is_first and missing and batch.names:
-                has = ", ".join(batch.names[:20])
-                raise InputError(f"{file.path} has no column {' and no '.join(missing)}; it has {has}")
-            is_first = is_first and not batch.names
-            yield batch
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error}") from None
+def _problem(names: Sequence[str]) -> str:
+    missing = [name for name in COLUMNS if name not in names]
+    return f"has no column {' and no '.join(missing)}" if missing else ""

@@ -8,7 +8,7 @@ Letters: n labelled items, C tags.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from embeddings.tagging.calibration import Activation, Calibration, Isotonic
 from embeddings.tagging.evaluation import evaluation_of, in_short
-from embeddings.tagging.folds import stratified_folds
 from embeddings.tagging.heads import Head, Vectors
 from embeddings.tagging.held_out import Evidence, choose_method, choose_thresholds, cross_fitted
 from embeddings.tagging.labels import Labels
 from embeddings.tagging.material import material_of
 from embeddings.tagging.taxonomy import Taxonomy
-from embeddings.tagging.trained import TrainedHead, fixed_thresholds, out_of_fold_table, rule_of
+from embeddings.tagging.trained import TrainedHead, fixed_thresholds, folds_of, out_of_fold_table, rule_of
 from recsys.errors import InputError
 from recsys.tagging_config import TaggingConfig
 
@@ -38,11 +37,16 @@ def calibrate_on(
     labels: Labels,
     taxonomy: Taxonomy | None,
     config: TaggingConfig,
+    *,
+    folds: Mapping[str, int] | None = None,
 ) -> TrainedHead:
     """The head with calibrated confidences and chosen thresholds for the tags that the labels name.
 
     Its weights stay as they are. The figures in `evaluation` are of items that neither calibration nor threshold has
-    seen (`config.training.folds`).
+    seen.
+
+    Args:
+        folds: item_id → fold, of every labelled item; None: dealt out by `config.training.folds`.
 
     Raises:
         InputError: the head gives none of the labelled tags, or too few labelled items have vectors.
@@ -55,8 +59,9 @@ def calibrate_on(
     material = material_of(vectors, item_ids, labels, taxonomy, base.spec.name)
     data, tags, training = material.data, material.tags, config.training
     columns = [base.spec.tags.index(tag) for tag in tags]
-    folds = stratified_folds(data.y, data.known, training.folds, seed=training.seed)
-    evidence = Evidence(_logits(base, data.vectors, columns), data.y, data.known, folds, tags, _AS)
+    labelled_ids = [item_ids[row] for row in material.rows]
+    fold_of = folds_of(data, labelled_ids, config, folds)
+    evidence = Evidence(_logits(base, data.vectors, columns), data.y, data.known, fold_of, tags, _AS)
     method, losses = choose_method(evidence, training.calibration)
     rule, fixed = rule_of(config), fixed_thresholds(taxonomy, tags)
     told = cross_fitted(evidence, method, rule, fixed)
@@ -78,7 +83,6 @@ def calibrate_on(
             "metrics": in_short(evaluation),
         }
     )
-    labelled_ids = [item_ids[row] for row in material.rows]
     return TrainedHead(Head(spec, base.weights), evaluation, out_of_fold_table(evidence, told, labelled_ids))
 
 

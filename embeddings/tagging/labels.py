@@ -10,7 +10,7 @@ Letters: N items, C tags.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,8 @@ from numpy.typing import NDArray
 from embeddings.tagging.taxonomy import Taxonomy
 from recsys.errors import InputError
 from recsys.fields import parse_id, parse_text
-from recsys.ingest.batches import Batch
-from recsys.ingest.csv_reader import read_csv
-from recsys.ingest.files import FORMATS, InputFile
-from recsys.ingest.jsonl_reader import read_jsonl
-from recsys.ingest.parquet_reader import read_parquet
+from recsys.ingest.files import labels_at
+from recsys.ingest.readers import read_columns
 from recsys.quarantine import Quarantine, Rejection, RowRefused
 from recsys.tags import MAX_TAG_CHARACTERS
 
@@ -77,11 +74,11 @@ def read_labels(
     Raises:
         InputError: the file is not what its name claims, lacks a column, or no row of it can be used.
     """
-    file = _input_file(path)
+    file = labels_at(path)
     quarantine = Quarantine()
     names = _names(taxonomy, head) if taxonomy is not None else None
     rows: list[_Row] = []
-    for batch in _batches(file):
+    for batch in read_columns(file, COLUMNS, _problem):
         refused = list(batch.rejected)
         for at, row in enumerate(batch.rows()):
             line = int(batch.lines[at])
@@ -217,26 +214,6 @@ def _groups(taxonomy: Taxonomy | None) -> dict[str, str]:
     return {} if taxonomy is None else {tag: each.group for tag, each in taxonomy.tags.items() if each.group}
 
 
-def _input_file(path: Path) -> InputFile:
-    name = path.name.removesuffix(".gz")
-    file_format = FORMATS.get(Path(name).suffix.casefold())
-    if file_format is None or not path.is_file():
-        raise InputError(
-            f"{path} is not there, or none of {' '.join(FORMATS)}: labels are item_id, tag and value in one"
-        )
-    return InputFile(path, path.name, "items", file_format)
-
-
-def _batches(file: InputFile) -> Iterator[Batch]:
-    readers = {"csv": read_csv, "jsonl": read_jsonl}
-    try:
-        batches = readers[file.format](file) if file.format in readers else read_parquet(file, lambda names: COLUMNS)
-        is_first = True
-        for batch in batches:
-            if is_first and batch.names and not ({"item_id"} <= {*batch.names} and {"tag", "label"} & {*batch.names}):
-                has = ", ".join(batch.names[:20])
-                raise InputError(f"{file.path} must have the columns item_id and tag (or label); it has {has}")
-            is_first = is_first and not batch.names
-            yield batch
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error}") from None
+def _problem(names: Sequence[str]) -> str:
+    there = {*names}
+    return "" if "item_id" in there and {"tag", "label"} & there else "must have the columns item_id and tag (or label)"

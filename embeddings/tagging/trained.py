@@ -84,7 +84,7 @@ def train_on(
     material = material_of(vectors, item_ids, labels, taxonomy, head)
     training, data, tags = config.training, material.data, material.tags
     labelled_ids = [item_ids[row] for row in material.rows]
-    fold_of = _folds(data, labelled_ids, config, folds, groups)
+    fold_of = folds_of(data, labelled_ids, config, folds, groups)
     n_folds = len(np.unique(fold_of))
     counter = _Counter(on_progress, n_folds * (2 if training.pseudo_confidence else 1) + 1)
     found = out_of_fold(data, spaces, tags, training, fold_of, on_fit=counter)
@@ -134,13 +134,14 @@ class _Counter:
         self()
 
 
-def _folds(
+def folds_of(
     data: TrainingSet,
     item_ids: Sequence[str],
     config: TaggingConfig,
     folds: Mapping[str, int] | None,
-    groups: Mapping[str, str] | None,
+    groups: Mapping[str, str] | None = None,
 ) -> Rows:
+    """int64 [n]: the fold of each labelled item. Raises InputError: as `train_on`, or `folds` do not name them all."""
     if folds is not None:
         missing = [item_id for item_id in item_ids if item_id not in folds]
         if missing or len({folds[item_id] for item_id in item_ids}) < 2:

@@ -6,7 +6,7 @@ say nothing; rows that cannot be taken are refused one by one, with reasons.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +17,8 @@ import pyarrow as pa
 from embeddings.tagging.human import Word, Words
 from recsys.errors import InputError
 from recsys.fields import parse_id
-from recsys.ingest.batches import Batch
-from recsys.ingest.csv_reader import read_csv
-from recsys.ingest.files import InputFile, labels_at
-from recsys.ingest.jsonl_reader import read_jsonl
-from recsys.ingest.parquet_reader import read_parquet
+from recsys.ingest.files import labels_at
+from recsys.ingest.readers import read_columns
 from recsys.manifest import sha256_bytes
 from recsys.quarantine import Quarantine, Rejection, RowRefused
 from recsys.times import EPOCH, parse_time_ms
@@ -64,7 +61,7 @@ def read_word_file(path: Path, tags: Iterable[str], item_ids: Container[str], *,
     source = _fingerprint(path)
     words, not_filled_in, quarantine = [], 0, Quarantine()
     ids = {tag.casefold(): tag for tag in tags}
-    for batch in _batches(file):
+    for batch in read_columns(file, COLUMNS, _problem):
         refused = list(batch.rejected)
         for at, row in enumerate(batch.rows()):
             try:
@@ -131,26 +128,10 @@ def _verdict(value: Any) -> Literal["yes", "no"] | None:
     return "yes" if said in YES else "no"
 
 
-def _batches(file: InputFile) -> Iterator[Batch]:
-    readers = {"csv": read_csv, "jsonl": read_jsonl}
-    try:
-        batches = readers[file.format](file) if file.format in readers else read_parquet(file, lambda names: COLUMNS)
-        is_first = True
-        for batch in batches:
-            if is_first and batch.names:
-                _require_columns(file, batch.names)
-            is_first = is_first and not batch.names
-            yield batch
-    except OSError as error:
-        raise InputError(f"{file.path} cannot be read: {error}") from None
-
-
-def _require_columns(file: InputFile, names: Sequence[str]) -> None:
+def _problem(names: Sequence[str]) -> str:
     missing = [name for name in ("item_id", "tag") if name not in names]
     missing += [] if {"verdict", "value"} & set(names) else ["verdict"]
-    if missing:
-        has = ", ".join(names[:20])
-        raise InputError(f"{file.path} has no column {' and no '.join(missing)}; it has {has}")
+    return f"has no column {' and no '.join(missing)}" if missing else ""
 
 
 def _fingerprint(path: Path) -> str:

@@ -103,7 +103,9 @@ def labels_at(path: Path) -> InputFile:
     """A file of labels, wherever it lies. Raises InputError: it is not there, or of no known format."""
     file_format = _format_of(path)
     if not path.is_file() or file_format is None:
-        raise InputError(f"{path} is no file of labels: give one that ends in {' '.join(FORMATS)} (.gz for text)")
+        raise InputError(
+            f"{path} is not there, or no file of labels: give one that ends in {' '.join(FORMATS)} (.gz for text)"
+        )
     return InputFile(path, path.name, "labels", file_format)
 
 

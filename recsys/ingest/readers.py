@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from recsys.catalog import DataConfig
 from recsys.errors import InputError
@@ -11,7 +11,7 @@ from recsys.ingest.csv_reader import read_csv
 from recsys.ingest.files import InputFile
 from recsys.ingest.jsonl_reader import read_jsonl
 from recsys.ingest.layout import Layout, layout_of
-from recsys.ingest.parquet_reader import read_parquet
+from recsys.ingest.parquet_reader import Wanted, read_parquet
 
 
 def read_batches(file: InputFile, config: DataConfig) -> Iterator[tuple[Batch, Layout | None]]:
@@ -24,18 +24,37 @@ def read_batches(file: InputFile, config: DataConfig) -> Iterator[tuple[Batch, L
         ConfigError: [data.columns] maps a field that does not exist.
     """
     layout: Layout | None = None
-    for batch in _batches(file, config):
+    for batch in _batches(file, lambda names: layout_of(file, names, config).used):
         if layout is None and (batch.n_rows or batch.names):
             layout = layout_of(file, batch.names, config)
         layout = layout and layout.with_rest(batch.names)
         yield batch, layout
 
 
-def _batches(file: InputFile, config: DataConfig) -> Iterator[Batch]:
+def read_columns(file: InputFile, columns: tuple[str, ...], problem: Callable[[Sequence[str]], str]) -> Iterator[Batch]:
+    """A file with columns of fixed names, as labels and transcripts have.
+
+    Args:
+        columns: that are read where the format lets one choose.
+        problem: what is wrong with the names of a file's columns; "" = nothing.
+
+    Raises:
+        InputError: the file is not what its name claims, its columns are wrong, or it cannot be opened.
+    """
+    is_first = True
+    for batch in _batches(file, lambda names: columns):
+        if is_first and batch.names:
+            if wrong := problem(batch.names):
+                raise InputError(f"{file.path} {wrong}; it has {', '.join(batch.names[:20])}")
+            is_first = False
+        yield batch
+
+
+def _batches(file: InputFile, wanted: Wanted) -> Iterator[Batch]:
     try:
         match file.format:
             case "parquet":
-                yield from read_parquet(file, lambda names: layout_of(file, names, config).used)
+                yield from read_parquet(file, wanted)
             case "jsonl":
                 yield from read_jsonl(file)
             case "csv":

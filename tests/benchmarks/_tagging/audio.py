@@ -1,7 +1,5 @@
 """Tags of sounds: YAMNet's vectors and labels on ESC-10, through the embedding job with isolated decoding.
 
-`python -m tests.benchmarks._tagging.audio` prints these figures alone.
-
 Letters: N clips, D width of a vector, C classes.
 """
 
@@ -9,10 +7,8 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -27,12 +23,12 @@ from embeddings.tagging.calibrated import calibrate_on
 from embeddings.tagging.heads import Vectors
 from embeddings.tagging.labels import Labels
 from embeddings.tagging.taxonomy import load_taxonomy
+from embeddings.tagging.thresholds import wilson
 from embeddings.tagging.training import TrainingSet, fit
 from embeddings.tflite_encoder import TfliteEncoder
 from recsys.quarantine import QUARANTINE_SCHEMA
 from recsys.sources_config import SourcesConfig
 from recsys.tagging_config import TaggingConfig, TagTrainingConfig
-from tests.benchmarks._pictures import SHARED
 
 Row = dict[str, Any]
 Floats = NDArray[np.float32]
@@ -124,13 +120,14 @@ def _calibrated(clips: Clips, spec: str) -> list[Row]:
     said = (clips.labels[:, None] == np.array(head.spec.tags)[None, :]).astype(np.float32)
     known = np.ones(said.shape, np.bool_)
     labels = Labels(tuple(clips.files), said, known, head.spec.tags, QUARANTINE_SCHEMA.empty_table())
-    found = calibrate_on(head, clips.as_stored, clips.files, labels, taxonomy, TaggingConfig()).evaluation
+    folds = dict(zip(clips.files, clips.folds.astype(int).tolist(), strict=True))  # clips of one recording share one
+    found = calibrate_on(head, clips.as_stored, clips.files, labels, taxonomy, TaggingConfig(), folds=folds).evaluation
     before, after = (found["reliability"][when]["ece"] for when in ("before", "after"))
     method = found["calibration"]["method"]
     name = "audio: calibration error of YAMNet's own labels"
     return [
-        _row(f"{name}, before", before, note="240 clips, 10 tags"),
-        _row(f"{name}, after", after, bar=before / 2, at_least=False, note=f"{method}, 5 folds, on clips held out"),
+        _row(f"{name}, before", before, note=f"{len(clips.files)} clips, {len(head.spec.tags)} tags"),
+        _row(f"{name}, after", after, bar=before / 2, at_least=False, note=f"{method}, on folds held out"),
     ]
 
 
@@ -185,22 +182,3 @@ def _row(
     note: str,
 ) -> Row:
     return {"what": what, "value": value, "low": low, "high": high, "bar": bar, "at_least": at_least, "note": note}
-
-
-def wilson(n_right: int, n: int, sureness: float = 0.95) -> tuple[float, float]:
-    """The interval of a share (Wilson, 1927)."""
-    z = NormalDist().inv_cdf((1 + sureness) / 2)
-    share = n_right / n
-    centre, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float((centre - spread) / (1 + z**2 / n)), float((centre + spread) / (1 + z**2 / n))
-
-
-def _print(rows: Sequence[Row]) -> None:
-    for row in rows:
-        interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-        bar = "" if row["bar"] is None else f" >= {row['bar']}"
-        print(f"{row['what']:<66} {row['value']:.4f}{interval}{bar}  {row['note']}")
-
-
-if __name__ == "__main__":
-    _print(figures(SHARED, SHARED.parent / "models"))

@@ -16,6 +16,7 @@ from PIL import Image
 from embeddings.tagging.coco import COCO_LABELS
 from embeddings.tagging.detection import Detector, detection_spec, load_detector
 from embeddings.tagging.overlap import overlap
+from embeddings.tagging.thresholds import wilson
 from recsys.tagging_config import DetectionConfig
 
 WEIGHTS = "yolox_nano.onnx"
@@ -73,9 +74,26 @@ def figures(data: Path, models: Path) -> list[dict[str, Any]]:
     marked = list(_marked(folder))
     contents = {path.name: path.read_bytes() for path in sorted(folder.glob("*.jpg"))}
     straight = {name: _record(detector, content) for name, content in contents.items()}
-    hits = [each for each in marked if each.found(straight[each.file])]
+    hits = found_of(marked, straight)
     rows = [_share(what, len(hits), len(marked), RECALL, _missed(marked, hits))]
     return [*rows, *_turned(detector, contents, straight, marked, hits)]
+
+
+def found_of(marked: list[Marked], records: Mapping[str, Record]) -> list[Marked]:
+    """Those that are found; what a detector saw once stands for one object, the one that it lies on best."""
+    pairs = [
+        (each.overlap(seen), at, (each.file, place))
+        for at, each in enumerate(marked)
+        for place, seen in enumerate(records[each.file]["boxes"])
+        if seen["label"] == each.label and each.overlap(seen) >= MIN_OVERLAP
+    ]
+    found: set[int] = set()
+    taken: set[tuple[str, int]] = set()
+    for _, at, place in sorted(pairs, key=lambda pair: -pair[0]):
+        if at not in found and place not in taken:
+            found.add(at)
+            taken.add(place)
+    return [marked[at] for at in sorted(found)]
 
 
 def _turned(
@@ -93,10 +111,11 @@ def _turned(
             records = {
                 name: _record(detector, turned(each, orientation, image_format)) for name, each in contents.items()
             }
-            n_found += sum(image_format == "JPEG" and each.found(records[each.file]) is not None for each in marked)
+            n_found += len(found_of(marked, records)) if image_format == "JPEG" else 0
             apart += [_shift(each, straight[each.file], records[each.file]) for each in hits]
     what = "detection: the same on copies held in the 7 other EXIF orientations, saved as JPEG once more"
-    yield _share(what, n_found, len(_TURNS) * len(marked), RECALL, "")
+    n = len(_TURNS) * len(marked)
+    yield _figure(what, n_found / n, bar=RECALL, note=f"{n_found} of {n}; the same objects {len(_TURNS)} times")
     for image_format, note in (("PNG", "the same pixels"), ("JPEG", "compressed once more, which moves pixels")):
         what = f"detection: how far a box moves on such copies, of the picture's longest side ({image_format})"
         apart = shifts[image_format] or [math.nan]
@@ -145,12 +164,8 @@ def _missed(marked: list[Marked], hits: list[Marked]) -> str:
 
 
 def _share(what: str, n_good: int, n: int, bar: float, note: str) -> dict[str, Any]:
-    """With Wilson's interval of 95 % (Wilson, 1927)."""
-    share, z2 = n_good / n, 1.96**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = 1.96 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    counted = f"{n_good} of {n}" + (f"; {note}" if note else "")
-    return _figure(what, share, low=middle - half, high=min(1.0, middle + half), bar=bar, note=counted)
+    low, high = wilson(n_good, n)
+    return _figure(what, n_good / n, low=low, high=high, bar=bar, note=f"{n_good} of {n}; {note}")
 
 
 def _figure(

@@ -17,8 +17,8 @@ from embeddings.sources.reader import open_reader
 from embeddings.stored import gather
 from embeddings.tagging.heads import Head
 from embeddings.tagging.image_heads import image_classifier_head, imagenet_names
+from embeddings.tagging.thresholds import wilson
 from recsys.sources_config import SourcesConfig
-from tests.benchmarks._tagging.wilson import wilson
 
 SPEC = "bundled@260"
 THREADS = os.cpu_count() or 1

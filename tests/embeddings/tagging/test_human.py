@@ -130,7 +130,7 @@ def test_labels_come_as_json_lines_and_parquet_too(tmp_path: Path) -> None:
 def test_a_file_without_the_columns_is_refused_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column tag and no verdict"):
         labels(tmp_path / "labels.csv", "item_id,label\na,dog\n")
-    with pytest.raises(InputError, match="is no file of labels"):
+    with pytest.raises(InputError, match="no file of labels"):
         read_word_file(tmp_path / "labels.xlsx", TAGS, ITEMS, by="ann", now=NOON)
 
 

@@ -124,7 +124,7 @@ def test_what_is_day_is_not_night(tmp_path: Path) -> None:
     [
         ("labels.csv", "item_id,genre\na,sea\n", "item_id and tag"),
         ("labels.csv", "item_id,tag\nzzz,sea\n", "unknown_item|no item of the catalogue"),
-        ("labels.xlsx", "item_id,tag\n", "none of .parquet"),
+        ("labels.xlsx", "item_id,tag\n", "no file of labels"),
     ],
 )
 def test_a_file_without_anything_to_learn_says_why(tmp_path: Path, name: str, text: str, says: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -121,3 +124,11 @@ def test_verdicts_come_from_thresholds_of_other_folds() -> None:
     )
     few = told.yes[folds == 0]
     assert (few == (told.confidence[folds == 0] >= 0.5)).all()
+
+
+def test_an_interval_ends_where_its_share_is_just_believable() -> None:
+    # Wilson's interval holds the shares p with |found - p| <= z sqrt(p (1 - p) / n).
+    z = NormalDist().inv_cdf((1 + 0.9) / 2)
+    for right, n in ((432, 500), (1, 10), (0, 20), (20, 20)):
+        for end in wilson(right, n, 0.9):
+            assert abs(right / n - end) == pytest.approx(z * math.sqrt(max(end * (1 - end), 0) / n), abs=1e-9)
