@@ -35,6 +35,7 @@ from jobs.transcripts import write_transcripts
 from recsys.errors import ArtifactError, ConfigError
 from recsys.manifest import canonical_json, fingerprint
 from recsys.storage.artifact_files import write_artifact
+from recsys.tagging_config import DetectionConfig
 from recsys.workspace import Workspace
 
 CHUNK = 16_384
@@ -117,7 +118,7 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
     from jobs.tag_objects import embed_objects, tags_of_labels
 
     told = taxonomy_of(workspace)
-    spec = detection_spec(workspace.config.tagging.detection, told, folder=workspace.root)
+    spec = detection_spec(_as_unsure_as_tags_ask(workspace, told), told, folder=workspace.root)
     content = _records_of(workspace, dataset, "image", spec, "detection", choice)
     detector = content.stream.encoder
     assert isinstance(detector, Detector)
@@ -141,6 +142,13 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
     embed_objects(workspace, dataset, records, meaning, choice)
     judged = judged_table(item_ids, content.present, content.refused_ids())
     return Tagged(rows, judged, thresholds, version)
+
+
+def _as_unsure_as_tags_ask(workspace: Workspace, taxonomy: Taxonomy | None) -> DetectionConfig:
+    """The detector keeps what any tag is unsure of: a box that it left out would be a no."""
+    config = workspace.config.tagging.detection
+    tags = thresholds_of(workspace, taxonomy, taxonomy.for_head("detection")).values() if taxonomy else ()
+    return config.model_copy(update={"min_confidence": min([config.min_confidence, *(each.unsure for each in tags)])})
 
 
 def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: EmbedChoice, now: datetime) -> Tagged:

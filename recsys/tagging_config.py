@@ -35,7 +35,7 @@ class DetectionConfig(Config):
     Attributes:
         model: `onnx:<YOLOX file>`, `transformers:<DETR, OWLv2 or Grounding DINO name or folder>` or `none`.
         labels: file with one label a line, for an ONNX file of other classes than COCO's 80.
-        min_confidence: boxes below it are not kept.
+        min_confidence: boxes below it are not kept, unless a tag is unsure from a lower one on.
         max_overlap: of two boxes of one class that overlap more (IoU), the less confident goes.
         max_objects: kept of one picture, the most confident.
         min_object_share: of the picture's area, for an object to be embedded by itself; 0 = all.
