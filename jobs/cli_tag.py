@@ -83,7 +83,7 @@ def train(
 @tag_app.command()
 def report(
     head: Annotated[str, typer.Option(help="Of which head.")] = "image",
-    html: Annotated[Path | None, typer.Option(help="Default: artifacts/report/tag-<head>.html.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Default: artifacts/report/tags-<head>.html.")] = None,
     workspace: WorkspaceDir = HERE,
     json_file: JsonFile = None,
 ) -> None:

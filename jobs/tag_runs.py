@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embeddings.tagging.heads import Threshold
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy, load_taxonomy
-from recsys.errors import CorruptArtifact, MissingArtifact
+from recsys.errors import ConfigError, CorruptArtifact, MissingArtifact
 from recsys.storage.artifact_files import latest, read_artifact
+from recsys.tagging_config import HeadName
 from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA
 from recsys.workspace import Workspace
 
 PREFIX = "tags-"
+_PLAIN = re.compile(r"[a-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class TagRun:
 
 
 def tag_run(workspace: Workspace, head: str) -> TagRun:
-    """Raises MissingArtifact: the head never ran; CorruptArtifact: what it left cannot be read."""
+    """Raises ConfigError: no head is called so; MissingArtifact: it never ran; CorruptArtifact: what it left cannot be
+    read."""
+    if not _PLAIN.fullmatch(head):
+        raise ConfigError(f"there is no head called {head!r}: the heads are {', '.join(get_args(HeadName))}")
     try:
         folder, manifest = read_artifact(workspace.root, f"{PREFIX}{head}", latest(workspace.root, f"{PREFIX}{head}"))
     except MissingArtifact:

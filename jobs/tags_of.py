@@ -1,7 +1,8 @@
 """What counts of all that heads and people said of a dataset's items: the one place that reads it.
 
 artifacts/tags-<head>/<key>/    tags.parquet (`TAGS_SCHEMA`), judged.parquet (`JUDGED_SCHEMA`), and in the manifest's
-                                `made_from["covers"]` the tags that the head can give
+                                `made_from["covers"]` the tags that the head can give, in `["reads"]` the kinds of
+                                content that it judges by
 data/tags/human.jsonl           people's words
 """
 
@@ -57,25 +58,27 @@ def tagging_of(workspace: Workspace, dataset: Dataset) -> Tagging | None:
 
     words = read_words(workspace.data_dir / PEOPLE)
     covers = {head: _covers(manifest.made_from, head) for head, (_, manifest) in ran.items()}
+    reads = {head: _reads(manifest.made_from, head) for head, (_, manifest) in ran.items()}
     taxonomy = _taxonomy(workspace, covers.values())
     runs = [
         HeadRun(
             _table(folder / "tags.parquet", TAGS_SCHEMA),
-            with_unmet(_table(folder / "judged.parquet", JUDGED_SCHEMA), dataset.items, head),
+            with_unmet(_table(folder / "judged.parquet", JUDGED_SCHEMA), dataset.items, reads[head]),
             covers[head],
+            reads[head],
         )
         for head, (folder, _) in ran.items()
     ]
     human = words.table() if words.words else None
     tags: ItemTags = resolve(dataset.vocabulary.item_ids, runs, human, taxonomy)
-    return Tagging(tags, with_implied(covers, taxonomy))
+    return Tagging(tags, with_implied(covers, taxonomy), {head: tuple(sorted(each)) for head, each in reads.items()})
 
 
-def with_unmet(judged: pa.Table, items: pa.Table, head: str) -> pa.Table:
-    """`JUDGED_SCHEMA`, with the items that came after the head ran: refused where there is content that it looks at."""
+def with_unmet(judged: pa.Table, items: pa.Table, reads: Iterable[str]) -> pa.Table:
+    """`JUDGED_SCHEMA`, with the items that came after the head ran: refused where there is content that it reads."""
     unmet = items.filter(pc.invert(pc.is_in(items["item_id"], value_set=judged["item_id"].combine_chunks())))
     has_content = pa.nulls(len(unmet), pa.bool_()).fill_null(False)
-    for field in (field for kind in sorted(looks_at(head)) for field in FIELDS_OF[kind]):
+    for field in (field for kind in sorted(reads) for field in FIELDS_OF[kind]):
         has_content = pc.or_(has_content, pc.is_valid(unmet[field].combine_chunks()))
     status = pc.if_else(has_content, "refused", "absent")
     more = pa.table({"item_id": unmet["item_id"], "status": status}, schema=JUDGED_SCHEMA)
@@ -116,6 +119,12 @@ def _covers(made_from: Mapping[str, object], head: str) -> tuple[str, ...]:
     if not isinstance(covers, list) or not all(isinstance(tag, str) for tag in covers):
         raise CorruptArtifact(f"{PREFIX}{head} does not say which tags it covers: run `recsys tag --head {head}` again")
     return tuple(covers)
+
+
+def _reads(made_from: Mapping[str, object], head: str) -> frozenset[str]:
+    """An artifact of an earlier version does not say."""
+    reads = made_from.get("reads")
+    return frozenset(map(str, reads)) if isinstance(reads, list) else looks_at(head)
 
 
 def _taxonomy(workspace: Workspace, covers: Iterable[Sequence[str]]) -> Taxonomy:
