@@ -33,7 +33,7 @@ from jobs.tags_of import tagged
 from jobs.validate import validate_data
 from jobs.verify import Acceptance, gate_problems, verify
 from recsys.catalog import ITEM_FIELDS, category_columns, category_matrix
-from recsys.errors import ArtifactError, GateFailed, MissingArtifact, SpaceMismatch
+from recsys.errors import ArtifactError, ConfigError, GateFailed, MissingArtifact, SpaceMismatch
 from recsys.evaluation import make_split
 from recsys.events import hash64
 from recsys.features.blend import Blend
@@ -104,7 +104,12 @@ def tag(workspace: Workspace, dataset: Dataset, *, now: datetime) -> Dataset:
     Raises:
         MissingArtifact: a tag is blocked that no head covers, so that nobody knows which items have it.
     """
-    tag_dataset(workspace, dataset, heads_that_ran(workspace), now=now)
+    for head in heads_that_ran(workspace):
+        try:
+            tag_dataset(workspace, dataset, [head], now=now)
+        except ConfigError as error:
+            again = f"if the {head} head shall not tag any more, delete {workspace.root / 'artifacts' / f'tags-{head}'}"
+            raise ConfigError(f"{error}; {again}") from None
     dataset = tagged(workspace, dataset)
     require_covered(workspace.config, dataset.tagging)
     return dataset

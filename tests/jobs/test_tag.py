@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.artifacts import load_dataset
+from jobs.refresh_catalog import tag
 from jobs.tag import tag_job
+from jobs.tag_heads import taxonomy_of
 from jobs.tag_runs import tag_run
 from jobs.tag_train import train_head_job
 from jobs.tag_vectors import encoder_specs
@@ -72,3 +74,21 @@ def test_a_name_that_is_no_head_is_told_so(tmp_path: Path) -> None:
     for name in ("../image", "", "Image"):
         with pytest.raises(ConfigError, match="the heads are image, detection"):
             tag_run(workspace, name)
+
+
+def test_tags_of_one_taxonomy_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    workspace = made(tmp_path, "", "[tags.nsfw]\n[tags.NSFW]\n")
+    with pytest.raises(ConfigError, match="'nsfw' and 'NSFW' differ in case alone"):
+        taxonomy_of(workspace)
+    (tmp_path / "tags.toml").unlink()
+    with pytest.raises(ConfigError, match=r"tags.toml is not there: write the taxonomy"):
+        taxonomy_of(workspace)
+
+
+def test_a_build_says_how_to_part_with_a_head_that_was_switched_off(tmp_path: Path) -> None:
+    workspace = made(tmp_path, "", "[tags.dog]\n")
+    validate_job(workspace, now=NOW)
+    (tmp_path / "artifacts" / "tags-detection").mkdir()
+    (tmp_path / "artifacts" / "tags-detection" / "current").write_text("gone")
+    with pytest.raises(ConfigError, match=r"shall not tag any more, delete .*/artifacts/tags-detection"):
+        tag(workspace, load_dataset(workspace), now=NOW)
