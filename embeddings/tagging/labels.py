@@ -71,7 +71,8 @@ def read_labels(
 
     Args:
         item_ids: of the catalogue; rows of others are quarantined. None takes all.
-        taxonomy: rows whose tag is no id, name or label of it are quarantined. None: each tag named is one, as it is spelt first.
+        taxonomy: rows whose tag is no id, name or label of it are quarantined. None: each tag named is one, as it is
+            spelt first.
         head: leave out tags that the taxonomy does not let this head give.
 
     Raises:
