@@ -231,6 +231,7 @@ def write_parts(
         ranker_outputs=ranker.output_names if ranker else (),
         objects_space=write_objects(workspace, dataset.items, staging),
         tag_heads=dict(dataset.tagging.heads) if dataset.tagging else {},
+        tag_reads=dict(dataset.tagging.reads) if dataset.tagging else {},
     )
     (staging / "serving.json").write_text(canonical_json(schema.model_dump(mode="json")), encoding="utf-8")
 

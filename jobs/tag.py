@@ -36,6 +36,7 @@ from recsys.errors import ArtifactError, ConfigError
 from recsys.manifest import canonical_json, fingerprint
 from recsys.storage.artifact_files import write_artifact
 from recsys.tagging_config import DetectionConfig
+from recsys.tags import kinds_of, looks_at
 from recsys.workspace import Workspace
 
 CHUNK = 16_384
@@ -51,12 +52,14 @@ class Tagged:
         judged: `JUDGED_SCHEMA`.
         thresholds: of the tags that it can give.
         version: what decides its verdicts, as a fingerprint.
+        reads: the kinds of content that it judges by.
     """
 
     rows: pa.Table
     judged: pa.Table
     thresholds: Mapping[str, Threshold]
     version: str
+    reads: frozenset[str]
 
 
 def tag_job(
@@ -93,9 +96,10 @@ def tag_by_vectors(workspace: Workspace, dataset: Dataset, name: str, choice: Em
     item_ids = dataset.vocabulary.item_ids
     rows = pa.concat_tables(_verdicts(head, item_ids, vectors, now)).combine_chunks()
     refused = set().union(*(each.refused_ids() for each in contents.values()))
-    # A part of an item that could not be read may be the one with the tag, whatever the other parts say.
-    whole = head.present(vectors) & np.array([each not in refused for each in item_ids], np.bool_)
-    return Tagged(rows, judged_table(item_ids, whole, refused), head.spec.thresholds, head.version)
+    # An item whose picture cannot be read is not judged by its title alone.
+    judged = head.present(vectors) & np.array([each not in refused for each in item_ids], np.bool_)
+    reads = kinds_of(head.spec.spaces)
+    return Tagged(rows, judged_table(item_ids, judged, refused), head.spec.thresholds, head.version, reads)
 
 
 def _verdicts(head: Head, item_ids: Sequence[str], vectors: Vectors, now: datetime) -> Iterator[pa.Table]:
@@ -127,7 +131,8 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
     meaning = tags_of_labels(taxonomy, labels, labels_are_tags=are_tags)
     version = fingerprint({"space": content.space.space_id, "taxonomy": taxonomy.model_dump(mode="json")})
     item_ids, records = dataset.vocabulary.item_ids, content.records(workspace)
-    thresholds = thresholds_of(workspace, taxonomy, dict.fromkeys(meaning.values()))
+    may_give = labels if are_tags else taxonomy.labels_of("detection", labels)
+    thresholds = thresholds_of(workspace, taxonomy, dict.fromkeys(may_give))
     rows = tags_of_records(
         item_ids,
         records,
@@ -141,7 +146,7 @@ def tag_by_detection(workspace: Workspace, dataset: Dataset, name: str, choice: 
     )
     embed_objects(workspace, dataset, records, meaning, choice)
     judged = judged_table(item_ids, content.present, content.refused_ids())
-    return Tagged(rows, judged, thresholds, version)
+    return Tagged(rows, judged, thresholds, version, looks_at(name))
 
 
 def _as_unsure_as_tags_ask(workspace: Workspace, taxonomy: Taxonomy | None) -> DetectionConfig:
@@ -166,7 +171,7 @@ def tag_by_speech(workspace: Workspace, dataset: Dataset, name: str, choice: Emb
     model = content.space.encoder.split(" ")[0]
     rows = tags_of_transcripts(item_ids, records, taxonomy, thresholds, model=model, version=version, now=now)
     judged = judged_table(item_ids, content.present, content.refused_ids())
-    return Tagged(rows, judged, thresholds, version)
+    return Tagged(rows, judged, thresholds, version, looks_at(name))
 
 
 Tagger = Callable[[Workspace, Dataset, str, EmbedChoice, datetime], Tagged]
@@ -181,6 +186,7 @@ def keep(workspace: Workspace, dataset: Dataset, name: str, tagged: Tagged) -> P
     made_from = {
         "content_of": dataset.content_key,
         "covers": list(tagged.thresholds),
+        "reads": sorted(tagged.reads),
         "version": tagged.version,
         "says": fingerprint([_sums(said), _sums(tagged.judged)]),
     }

@@ -32,7 +32,9 @@ from jobs.progress import console
 from jobs.tag_pictures import shown_items
 from jobs.tag_runs import TagRun, heads_that_ran, tag_run, taxonomy_or_tags, thresholds_of_run
 from recsys.errors import InputError, MissingArtifact
+from recsys.fields import parse_id
 from recsys.interactions import write_table
+from recsys.quarantine import RowRefused
 from recsys.workspace import Workspace
 
 COLUMNS = ("item_id", "tag", "verdict", "confidence", "propensity", "why", "title", "image", "audio", "selected_at")
@@ -81,9 +83,10 @@ def import_job(workspace: Workspace, file: Path, by: str, *, now: datetime) -> t
     """Take people's words from a file; exit code 1 where a row was refused. Importing it again changes nothing.
 
     Raises:
-        InputError: the file is not what it claims, or lacks a column.
+        InputError: the file is not what it claims, or lacks a column; or `by` is no name.
         MissingArtifact: there are no items, or no tags, yet.
     """
+    _require_name(by)
     dataset = load_dataset(workspace)
     tags = tuple(tag for head in heads_that_ran(workspace) for tag in tag_run(workspace, head).covers)
     tags = (*tags, *taxonomy_or_tags(workspace, tags).ids)
@@ -103,6 +106,14 @@ def import_job(workspace: Workspace, file: Path, by: str, *, now: datetime) -> t
         console.print(f"  [yellow]{len(found.quarantine)} rows refused[/], as {example}; all of them: {kept}")
     figures = {"new": len(new), "known": known, "not_filled_in": found.not_filled_in, "refused": len(found.quarantine)}
     return figures, int(len(found.quarantine) > 0)
+
+
+def _require_name(by: str) -> None:
+    """Raises InputError: it is no name that could be read back."""
+    try:
+        parse_id(by, "--by")
+    except RowRefused as error:
+        raise InputError(f"{error}: say who it was") from None
 
 
 def pool_of(dataset: Dataset, run: TagRun, others: Sequence[TagRun], words: Words) -> Pool:

@@ -1,28 +1,32 @@
 """What heads said when they last ran: the one place that reads it.
 
 artifacts/tags-<head>/<key>/    tags.parquet (`TAGS_SCHEMA`), judged.parquet (`JUDGED_SCHEMA`); in the manifest the tags
-                                that the head can give (`made_from["covers"]`) and from where each counts (`thresholds`)
+                                that the head can give (`made_from["covers"]`), the kinds of content that it judges by
+                                (`made_from["reads"]`) and from where each tag counts (`thresholds`)
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embeddings.tagging.heads import Threshold
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy, load_taxonomy
-from recsys.errors import CorruptArtifact, MissingArtifact
+from recsys.errors import ConfigError, CorruptArtifact, MissingArtifact
 from recsys.storage.artifact_files import read_artifact
-from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA
+from recsys.tagging_config import HeadName
+from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA, looks_at
 from recsys.workspace import Workspace
 
 PREFIX = "tags-"
 TAGS, JUDGED = "tags.parquet", "judged.parquet"
+_PLAIN = re.compile(r"[a-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class TagRun:
         tags: `TAGS_SCHEMA`.
         judged: `JUDGED_SCHEMA`.
         covers: tags that it can give.
+        reads: the kinds of content that it judges by.
         summary: of the artifact's manifest.
     """
 
@@ -40,11 +45,15 @@ class TagRun:
     tags: pa.Table
     judged: pa.Table
     covers: tuple[str, ...]
+    reads: frozenset[str]
     summary: Mapping[str, Any]
 
 
 def tag_run(workspace: Workspace, head: str) -> TagRun:
-    """Raises MissingArtifact: the head never ran; CorruptArtifact: what it left cannot be read."""
+    """Raises ConfigError: no head is called so; MissingArtifact: it never ran; CorruptArtifact: what it left cannot be
+    read."""
+    if not _PLAIN.fullmatch(head):
+        raise ConfigError(f"there is no head called {head!r}: the heads are {', '.join(get_args(HeadName))}")
     try:
         folder, manifest = read_artifact(workspace.root, f"{PREFIX}{head}")
     except MissingArtifact:
@@ -53,7 +62,9 @@ def tag_run(workspace: Workspace, head: str) -> TagRun:
     if not isinstance(covers, list) or not all(isinstance(tag, str) for tag in covers):
         raise CorruptArtifact(f"{PREFIX}{head} does not say which tags it covers: run `recsys tag --head {head}` again")
     tags, judged = _table(folder / TAGS, TAGS_SCHEMA, head), _table(folder / JUDGED, JUDGED_SCHEMA, head)
-    return TagRun(head, tags, judged, tuple(covers), manifest.summary)
+    reads = manifest.made_from.get("reads")  # an artifact of an earlier version does not say
+    kinds = frozenset(map(str, reads)) if isinstance(reads, list) else looks_at(head)
+    return TagRun(head, tags, judged, tuple(covers), kinds, manifest.summary)
 
 
 def heads_that_ran(workspace: Workspace) -> list[str]:

@@ -34,6 +34,7 @@ Mask = NDArray[np.bool_]
 Vectors = dict[str, tuple[Floats, Mask]]
 
 MODALITIES = ("image", "text", "audio", "transcript")
+TFLITE = "tflite:"
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,16 @@ def encoder_specs(workspace: Workspace) -> dict[str, str]:
     embed, tagging = workspace.config.encoders, workspace.config.tagging
     return {
         "image": tagging.image.encoder or embed.image,
-        "audio": tagging.audio.encoder or embed.audio,
+        "audio": _beside(workspace, tagging.audio.encoder) or embed.audio,
         "text": embed.text,
         "transcript": embed.text,
     }
+
+
+def _beside(workspace: Workspace, spec: str) -> str:
+    """A tflite file's path begins at the workspace, as that of a detector does."""
+    is_file = spec.startswith(TFLITE)
+    return f"{TFLITE}{workspace.root / spec.removeprefix(TFLITE)}" if is_file else spec
 
 
 def _encoder(workspace: Workspace, name: str, spec: str, choice: EmbedChoice) -> Encoder | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,10 +26,12 @@ class Tagging:
     Attributes:
         tags: in the order of its items.
         heads: head → the tags that it can give, with those that they imply; empty where people alone said something.
+        reads: head → the kinds of content that it judges by.
     """
 
     tags: ItemTags
     heads: Mapping[str, tuple[str, ...]]
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from embeddings.tagging.taxonomy import Taxonomy
 from jobs.artifacts import Dataset
 from jobs.tag_runs import heads_that_ran, tag_run, taxonomy_or_tags
 from jobs.tagged_items import Tagging
-from recsys.tags import JUDGED_SCHEMA, looks_at
+from recsys.tags import JUDGED_SCHEMA
 from recsys.workspace import Workspace
 
 FIELDS_OF = {"image": ("image",), "audio": ("audio",), "text": ("title", "description")}
@@ -41,17 +41,27 @@ def tagging_of(workspace: Workspace, dataset: Dataset) -> Tagging | None:
         return None
     words = read_words(people)
     taxonomy = taxonomy_or_tags(workspace, [tag for run in ran for tag in run.covers])
-    runs = [HeadRun(run.tags, with_unmet(run.judged, dataset.items, run.head), run.covers) for run in ran]
+    in_containers = bool(workspace.config.sources.image_files)
+    runs = [
+        HeadRun(run.tags, with_unmet(run.judged, dataset.items, run.reads, in_containers), run.covers, run.reads)
+        for run in ran
+    ]
     human = words.table() if words.words else None
     tags = resolve(dataset.vocabulary.item_ids, runs, human, taxonomy)
-    return Tagging(tags, with_implied({run.head: run.covers for run in ran}, taxonomy))
+    reads = {run.head: tuple(sorted(run.reads)) for run in ran}
+    return Tagging(tags, with_implied({run.head: run.covers for run in ran}, taxonomy), reads)
 
 
-def with_unmet(judged: pa.Table, items: pa.Table, head: str) -> pa.Table:
-    """`JUDGED_SCHEMA`, with the items that came after the head ran: refused where there is content that it looks at."""
+def with_unmet(judged: pa.Table, items: pa.Table, reads: Iterable[str], in_containers: bool = False) -> pa.Table:
+    """`JUDGED_SCHEMA`, with the items that came after the head ran: refused where there is content that it reads.
+
+    Args:
+        in_containers: an item that names no picture or sound may have one in a tar or Parquet file.
+    """
     unmet = items.filter(pc.invert(pc.is_in(items["item_id"], value_set=judged["item_id"].combine_chunks())))
-    has_content = pa.nulls(len(unmet), pa.bool_()).fill_null(False)
-    for field in (field for kind in sorted(looks_at(head)) for field in FIELDS_OF[kind]):
+    may_be_elsewhere = in_containers and not {"image", "audio"}.isdisjoint(reads)
+    has_content = pa.nulls(len(unmet), pa.bool_()).fill_null(may_be_elsewhere)
+    for field in (field for kind in sorted(reads) for field in FIELDS_OF[kind]):
         has_content = pc.or_(has_content, pc.is_valid(unmet[field].combine_chunks()))
     status = pc.if_else(has_content, "refused", "absent")
     more = pa.table({"item_id": unmet["item_id"], "status": status}, schema=JUDGED_SCHEMA)

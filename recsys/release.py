@@ -52,6 +52,7 @@ class ServingSchema(Config):
         ranker_outputs: names of the probabilities it gives; both are empty in a release without a ranker.
         objects_space: the embedding space of the objects in the items' pictures; None where nobody looked for any.
         tag_heads: head → the tags that it can give, with those that they imply; empty where nothing was ever tagged.
+        tag_reads: head → the kinds of content that it judges by; where it is not named, `recsys.tags.looks_at`.
     """
 
     vocabulary_checksum: str
@@ -69,6 +70,7 @@ class ServingSchema(Config):
     ranker_outputs: tuple[str, ...] = ()
     objects_space: EmbeddingSpace | None = None
     tag_heads: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    tag_reads: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class LoadedRelease:
     @cached_property
     def columns(self) -> ItemColumns:
         """The catalogue's columns as filters read them."""
-        return ItemColumns(self.items, self.schema.tag_heads)
+        return ItemColumns(self.items, self.schema.tag_heads, self.schema.tag_reads)
 
     @cached_property
     def covered_tags(self) -> frozenset[str]:

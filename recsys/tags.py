@@ -76,8 +76,14 @@ _LOOKS_AT: Mapping[str, frozenset[str]] = {
 
 
 def looks_at(head: str) -> frozenset[str]:
-    """The kinds of content that a head judges by; one that is not known here, as fusion, looks at all there is."""
+    """The kinds of content that a head judges by, where its run does not say; one that is not known here, as fusion,
+    looks at all there is."""
     return _LOOKS_AT.get(head, ANY_CONTENT)
+
+
+def kinds_of(modalities: Iterable[str]) -> frozenset[str]:
+    """The kinds of content that vectors of these modalities are made from: a transcript is from the sound."""
+    return frozenset("audio" if each == "transcript" else each for each in modalities)
 
 
 def tags_of(field: Any, attribute: Any) -> list[Any] | None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from embeddings.tagging.said import places_of
 from embeddings.tagging.tag_tree import Ints, TagTree, among, distinct
+from recsys.tags import ANY_CONTENT
 
 JUDGED, ABSENT, REFUSED = "judged", "absent", "refused"
 
@@ -25,16 +26,19 @@ class HeadRun:
         tags: `TAGS_SCHEMA`.
         judged: `JUDGED_SCHEMA`.
         covers: tags that it can give.
+        reads: the kinds of content that it judges by.
     """
 
     tags: pa.Table
     judged: pa.Table
     covers: tuple[str, ...]
+    reads: frozenset[str] = ANY_CONTENT
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """Items that a head could not look at, with the tags that it covers and no head that did look at the item does.
+    """Items that a head could not look at, with the tags that it covers and no head that did look at such content does:
+    who heard the sound knows nothing of the picture.
 
     Attributes:
         items: int64, ascending.
@@ -58,7 +62,8 @@ class Unseen:
         kinds, kind = np.unique(looked[items], axis=0, return_inverse=True)
         place = {tag: at for at, tag in enumerate(tree.tags)}
         covers = [np.array([place[tag] for tag in run.covers], np.int64) for run in runs]
-        return Unseen(items, kind.reshape(-1), tuple(_not_covered(row, covers, tree) for row in kinds))
+        reads = [run.reads for run in runs]
+        return Unseen(items, kind.reshape(-1), tuple(_not_covered(row, covers, reads, tree) for row in kinds))
 
     def keys(self, items: Ints, tree: TagTree) -> Ints:
         """int64 [K]: of these items alone, which ascend."""
@@ -77,12 +82,17 @@ class Unseen:
         return out
 
 
-def _not_covered(looked: np.ndarray[tuple[int, ...], np.dtype[np.int8]], covers: Sequence[Ints], tree: TagTree) -> Ints:
-    """Of one item: what heads that were refused cover and those that judged do not, with all above it."""
-    none = np.empty(0, np.int64)
-    blind, seeing = (
-        np.concatenate([none, *(tags for tags, how in zip(covers, looked, strict=True) if how == value)])
-        for value in (2, 1)
-    )
-    above, _ = tree.with_ancestors(np.setdiff1d(blind, seeing))
+def _not_covered(
+    looked: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
+    covers: Sequence[Ints],
+    reads: Sequence[frozenset[str]],
+    tree: TagTree,
+) -> Ints:
+    """Of one item: what each head that was refused covers, without what those cover that judged by all that it reads;
+    and all above it."""
+    blind = [np.empty(0, np.int64)]
+    for mine, needed in ((covers[at], reads[at]) for at in np.flatnonzero(looked == 2).tolist()):
+        seeing = [covers[at] for at in np.flatnonzero(looked == 1).tolist() if reads[at] >= needed]
+        blind.append(np.setdiff1d(mine, np.concatenate([np.empty(0, np.int64), *seeing])))
+    above, _ = tree.with_ancestors(distinct(np.concatenate(blind)))
     return distinct(above)

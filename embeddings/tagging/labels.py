@@ -68,7 +68,8 @@ def read_labels(
 
     Args:
         item_ids: of the catalogue; rows of others are quarantined. None takes all.
-        taxonomy: rows whose tag is no id, name or label of it are quarantined. None: each tag named is one.
+        taxonomy: rows whose tag is no id, name or label of it are quarantined. None: each tag named is one, as it is
+            spelt first.
         head: leave out tags that the taxonomy does not let this head give.
 
     Raises:
@@ -77,13 +78,17 @@ def read_labels(
     file = labels_at(path)
     quarantine = Quarantine()
     names = _names(taxonomy, head) if taxonomy is not None else None
+    spelt: dict[str, str] = {}
     rows: list[_Row] = []
     for batch in read_columns(file, COLUMNS, _problem):
         refused = list(batch.rejected)
         for at, row in enumerate(batch.rows()):
             line = int(batch.lines[at])
             try:
-                rows.append(_row(line, row, item_ids, names, batch.raw(at)))
+                said_here = _row(line, row, item_ids, names, batch.raw(at))
+                if taxonomy is None and said_here.tag is not None:
+                    said_here = said_here._replace(tag=spelt.setdefault(said_here.tag.casefold(), said_here.tag))
+                rows.append(said_here)
             except RowRefused as error:
                 refused.append(Rejection(line, error.column, error.reason, str(error), batch.raw(at)))
         quarantine.add(file.name, refused)

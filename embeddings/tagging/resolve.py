@@ -2,7 +2,7 @@
 
 - A person's latest word on an item and a tag decides it, whatever models say, then or later.
 - Else the item has the tag if any head says yes; nobody can tell if a head says `unsure`, or if one that covers the tag
-  could not look and no other one that covers it did.
+  could not look and no other one that covers it, and judges by the same content or more, did.
 - A tag implies those above it, and so does a doubt. A person's no to one of them takes models' word on the tag away.
 - Tags of one group exclude each other: a person's yes takes models' word on the others away; of models' yes the surest
   stays, with those above it. What contradicts it goes, unless another head is unsure of it.

@@ -23,6 +23,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from recsys.config import Config, load_config
+from recsys.errors import ConfigError
 from recsys.tags import MAX_TAG_CHARACTERS
 
 _NOT_PLAIN = re.compile(r"[^\w]+")
@@ -135,7 +136,15 @@ class Taxonomy(Config):
 
 def load_taxonomy(path: Path) -> Taxonomy:
     """Raises ConfigError: the file is absent, no TOML, or says what cannot be; the message names the tag."""
-    return load_config(path, Taxonomy)
+    if not path.exists():
+        raise ConfigError(f"{path} is not there: write the taxonomy, or leave `taxonomy` out of [tagging]")
+    taxonomy = load_config(path, Taxonomy)
+    spelt: dict[str, str] = {}
+    for tag in taxonomy.ids:
+        first = spelt.setdefault(tag.casefold(), tag)
+        if tag != first:  # a blocked `nsfw` would let `NSFW` pass
+            raise ConfigError(f"{path}: tags {first!r} and {tag!r} differ in case alone: make them one")
+    return taxonomy
 
 
 def _slugs(labels: Iterable[str]) -> Iterable[tuple[str, str]]:

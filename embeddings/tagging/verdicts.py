@@ -77,8 +77,8 @@ def judged_table(item_ids: Sequence[str], present: Mask, refused_ids: Iterable[s
     """`JUDGED_SCHEMA`, by item row.
 
     Args:
-        present: bool [N], what the head could look at.
-        refused_ids: of those that are not present, the ones whose content cannot be read; the others have none.
+        present: bool [N], what the head could look at, all of it.
+        refused_ids: of those that are not present, the ones some of whose content cannot be read; the others have none.
     """
     refused = set(refused_ids)
     status = [

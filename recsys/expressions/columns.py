@@ -57,12 +57,19 @@ class ItemColumns:
 
     Attributes:
         heads: head → the tags that it can give; empty where nothing was ever tagged.
+        reads: head → the kinds of content that it judges by; where it is not named, `recsys.tags.looks_at`.
         masks: which rows of this table pass, by the canonical text of the expression.
     """
 
-    def __init__(self, items: pa.Table, heads: Mapping[str, Sequence[str]] = NO_HEADS) -> None:
+    def __init__(
+        self,
+        items: pa.Table,
+        heads: Mapping[str, Sequence[str]] = NO_HEADS,
+        reads: Mapping[str, Sequence[str]] = NO_HEADS,
+    ) -> None:
         self.items = items
         self.heads = heads
+        self.reads = reads
         self.masks: RecentlyUsed[AllowedRows] = RecentlyUsed(masks_kept(len(items)))
         self._made: dict[Path, TypedColumn] = {}
         self._lock = RLock()
@@ -143,7 +150,10 @@ class ItemColumns:
     def unsure_tags(self, row: int, contents: Collection[str]) -> list[str]:
         """Tags of which nobody can tell, where these kinds of an item's content are others than the release's: all
         that heads which look at them can give."""
-        open_now = [tag for head, tags in self.heads.items() if looks_at(head) & set(contents) for tag in tags]
+        reads = {head: self.reads.get(head) or looks_at(head) for head in self.heads}
+        open_now = [
+            tag for head, tags in self.heads.items() if not set(contents).isdisjoint(reads[head]) for tag in tags
+        ]
         before = () if row >= self.n_rows else self.listed("tags_unsure", row) or ()
         return list(dict.fromkeys([*before, *open_now]))
 

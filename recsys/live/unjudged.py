@@ -12,20 +12,28 @@ SAME_CONTENT = 0.999
 picture differs by some 1e-4. A picture that a shop sends and then takes into its catalogue is so known again."""
 
 WORDS = ("title", "description")
+OTHER_WORDS = frozenset({"categories", "attributes"})
 FILES = ("image", "audio")
 
 
 def unjudged_content(item: LiveItem, row: int, release: LoadedRelease) -> tuple[str, ...]:
     """The kinds of content, sorted; none in a release for which nobody looked at any. `row` may be of an item that came
-    after it. Other attributes, categories or prices are nothing that heads look at."""
+    after it. A price is nothing that heads look at; categories and attributes are words where they change the text."""
     nobody_looked = not release.schema.tag_heads and release.objects is None
     if nobody_looked or item.deleted:
         return ()
     found = {name for name in item.vectors if name != "text" and not _is_released(item, name, row, release)}
     found |= {name for name in FILES if _differs(item, name, row, release)}
-    if any(_differs(item, name, row, release) for name in WORDS):
+    if any(_differs(item, name, row, release) for name in WORDS) or _says_else(item, row, release):
         found.add("text")
     return tuple(sorted(found))
+
+
+def _says_else(item: LiveItem, row: int, release: LoadedRelease) -> bool:
+    """Whether upserted categories or attributes make another text: most say nothing, as a stock."""
+    if "text" not in item.vectors or not OTHER_WORDS & item.fields.keys():
+        return False
+    return not _is_released(item, "text", row, release)
 
 
 def _is_released(item: LiveItem, name: str, row: int, release: LoadedRelease) -> bool:

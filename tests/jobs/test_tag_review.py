@@ -105,3 +105,6 @@ def test_what_cannot_be_done_says_what_to_do(tagged: Workspace, tmp_path: Path) 
         export_job(tagged, head="audio", n=5, now=NOW)
     with pytest.raises(InputError, match=r"must end in .csv or .parquet"):
         export_job(tagged, head="image", n=5, now=NOW, out=tmp_path / "questions.xlsx")
+    for by in ("", "an\na"):
+        with pytest.raises(InputError, match="say who it was"):
+            import_job(tagged, tmp_path / "answers.csv", by, now=NOW)

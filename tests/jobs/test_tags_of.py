@@ -26,7 +26,7 @@ from recsys.live import updated
 from recsys.models.model import load_model as load_weights
 from recsys.ports import LiveItem
 from recsys.storage.artifact_files import write_artifact
-from recsys.tags import JUDGED_SCHEMA, TAG_COLUMNS, TAGS_SCHEMA
+from recsys.tags import JUDGED_SCHEMA, TAG_COLUMNS, TAGS_SCHEMA, looks_at
 from recsys.workspace import Workspace
 from tests.worlds.checkerboard import item_id
 from tests.worlds.tagged_items import said
@@ -50,6 +50,7 @@ def put_tags(
     head: str = "image",
     covers: Sequence[str] = COVERS,
     refused: Sequence[str] = (),
+    reads: Sequence[str] | None = None,
 ) -> None:
     """What `recsys tag` leaves of one head."""
     ids = load_dataset(workspace).vocabulary.item_ids
@@ -61,7 +62,8 @@ def put_tags(
         return {}
 
     key = f"{len(rows)}-{len(refused)}-{len(covers)}"
-    write_artifact(workspace.root, f"tags-{head}", key, {"covers": list(covers)}, fill)
+    made_from = {"covers": list(covers)} | ({} if reads is None else {"reads": list(reads)})
+    write_artifact(workspace.root, f"tags-{head}", key, made_from, fill)
 
 
 def say(workspace: Workspace, item: str, tag: str, verdict: str) -> None:
@@ -119,6 +121,14 @@ def test_an_item_that_came_after_its_head_ran_counts_as_not_readable(workspace: 
     assert passing(workspace, 'tags_unsure has "nsfw"') == {item_id(3), "pictured"}
 
 
+def test_an_image_head_may_read_words_too(workspace: Workspace) -> None:
+    put_tags(workspace, reads=["image", "text"])
+    put_tags(workspace, head="detection")
+    tagging = tagged(workspace, load_dataset(workspace)).tagging
+    assert tagging is not None
+    assert tagging.reads == {"image": ("image", "text"), "detection": ("image",)}
+
+
 @pytest.mark.parametrize(
     ("head", "statuses"),
     [
@@ -134,9 +144,9 @@ def test_what_a_head_has_not_met_is_refused_where_there_is_what_it_looks_at(head
     fields = {"title": [None, "words", None], "description": [None] * 3, "audio": [None] * 3}
     strings = {name: pa.array(values, pa.string()) for name, values in fields.items()}
     items = pa.table({"item_id": ["a", "b", "c"], "image": ["a.png", None, None], **strings})
-    assert with_unmet(JUDGED_SCHEMA.empty_table(), items, head)["status"].to_pylist() == statuses
+    assert with_unmet(JUDGED_SCHEMA.empty_table(), items, looks_at(head))["status"].to_pylist() == statuses
     met = pa.table({"item_id": ["a", "b", "c"], "status": ["judged"] * 3}, schema=JUDGED_SCHEMA)
-    assert with_unmet(met, items, head).equals(met)
+    assert with_unmet(met, items, looks_at(head)).equals(met)
 
 
 def test_a_tag_above_others_is_covered_where_all_below_it_are() -> None:

@@ -128,6 +128,33 @@ def test_new_words_are_unjudged_where_a_head_reads_words() -> None:
     assert blocked(view) == ["i1", "i2", "i4"]
 
 
+def test_new_words_are_unjudged_where_an_image_head_reads_them_too() -> None:
+    shop = release()
+    shop = replace(shop, schema=shop.schema.model_copy(update={"tag_reads": {"image": ("image", "text")}}))
+    changed = [LiveItem("i0", {"title": "Another"}, {}, {}), LiveItem("new", {"title": "words"}, {}, {})]
+    assert blocked(updated(view_of(shop), 1, changed)) == ["i0", "i1", "i2", "i4", "new"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "is_judged"),
+    [
+        ({"price": 3.0}, 1, True),  # a price is no word, whatever the vector
+        ({"attributes": {"stock": 3}}, 0, True),
+        ({"attributes": {"theme": "gore"}}, 1, False),
+        ({"categories": ["Gore"]}, 1, False),
+    ],
+)
+def test_categories_and_attributes_are_unjudged_words_where_they_change_the_text(
+    fields: dict[str, Any], text: int, is_judged: bool
+) -> None:
+    words = space("text", 6).space_id
+    shop = replace(release(), modalities=(Modality("text", words, PICTURES, np.arange(6) < 5),))
+    said_now = {"text": PICTURES[text]}, {"text": words}
+    assert unjudged_content(LiveItem("i0", fields, *said_now), 0, shop) == (() if is_judged else ("text",))
+    new = LiveItem("new", {"categories": ["Gore"]}, *said_now)
+    assert unjudged_content(new, 6, shop) == ("text",)
+
+
 @pytest.mark.parametrize(
     ("live", "row", "kinds"),
     [

@@ -63,7 +63,8 @@ def _may_have(released: Mapping[str, object], live: LiveItem | None) -> set[str]
     found |= _list(released, "tags_unsure")
     if "image" in live.vectors:  # a picture that no head has seen
         found.add("nsfw")
-    if live.fields["title"] and live.fields["title"] != released.get("title"):
+    # Its attributes were sent, and with them words that no head has read: another title, or another text.
+    if "text" in live.vectors or (live.fields["title"] and live.fields["title"] != released.get("title")):
         found.add("gore")
     return found
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embeddings.tagging.head_run import HeadRun
 from embeddings.tagging.taxonomy import TagDefinition, Taxonomy
-from recsys.tags import JUDGED_SCHEMA, TAGS_SCHEMA
+from recsys.tags import ANY_CONTENT, JUDGED_SCHEMA, TAGS_SCHEMA
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -29,9 +29,14 @@ def tags_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=TAGS_SCHEMA)
 
 
-def run(rows: Iterable[dict[str, Any]], judged: dict[str, str], covers: tuple[str, ...]) -> HeadRun:
+def run(
+    rows: Iterable[dict[str, Any]],
+    judged: dict[str, str],
+    covers: tuple[str, ...],
+    reads: frozenset[str] = ANY_CONTENT,
+) -> HeadRun:
     statuses = [{"item_id": item, "status": status} for item, status in judged.items()]
-    return HeadRun(tags_table(rows), pa.Table.from_pylist(statuses, schema=JUDGED_SCHEMA), covers)
+    return HeadRun(tags_table(rows), pa.Table.from_pylist(statuses, schema=JUDGED_SCHEMA), covers, reads)
 
 
 def taxonomy(**tags: dict[str, str]) -> Taxonomy:

@@ -55,6 +55,12 @@ def test_without_values_a_listed_item_is_fully_labelled(tmp_path: Path) -> None:
     assert labels.y.dtype == np.float32
 
 
+def test_a_tag_in_another_case_is_the_same_tag(tmp_path: Path) -> None:
+    labels = read_labels(written(tmp_path, "item_id,tag\na,Sea\nb,sea\nc,SEA\nd,sun\n"))
+    assert labels.tags == ("Sea", "sun")
+    np.testing.assert_array_equal(labels.y[:, 0], [1, 1, 1, 0])
+
+
 def test_with_values_only_the_pairs_named_are_known(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, "item_id\tlabel\tvalue\na\tsea\tyes\na\tsun\t0\nb\tsun\tTRUE\n", "l.tsv"))
     assert pairs(labels) == {("a", "sea"): True, ("a", "sun"): False, ("b", "sun"): True}

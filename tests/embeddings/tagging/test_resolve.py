@@ -55,6 +55,19 @@ def test_nobody_can_tell_what_no_head_could_look_at() -> None:
     assert len(found.details) == 0
 
 
+@pytest.mark.parametrize(
+    ("reads", "is_settled"),
+    [({"image"}, True), ({"image", "text"}, True), ({"audio"}, False), ({"text"}, False)],
+)
+def test_only_a_head_that_judged_by_such_content_speaks_for_one_that_could_not(
+    reads: set[str], is_settled: bool
+) -> None:
+    """Who heard the sound, or read the title, knows nothing of a picture that cannot be read."""
+    blind = run([], {"a": "refused"}, ("beach",), frozenset({"image"}))
+    seeing = run([], {"a": "judged"}, ("beach",), frozenset(reads))
+    assert resolve(["a"], [blind, seeing], None, ANIMALS).unsure == (() if is_settled else ("beach",),)
+
+
 def test_a_person_s_words_settle_what_no_head_could_look_at() -> None:
     people = [person("a", "beach", "no"), person("a", "dog", "yes")]
     found = of_one([], people, a="refused")
@@ -184,7 +197,9 @@ def test_those_above_a_tag_are_there_unless_a_person_said_no(runs: list[HeadRun]
 def test_the_order_of_heads_and_of_their_rows_does_not_matter(
     runs: list[HeadRun], people: list[dict[str, Any]], random: Any
 ) -> None:
-    shuffled = [HeadRun(_shuffled(each.tags, random), _shuffled(each.judged, random), each.covers) for each in runs]
+    shuffled = [
+        HeadRun(_shuffled(each.tags, random), _shuffled(each.judged, random), each.covers, each.reads) for each in runs
+    ]
     random.shuffle(shuffled)
     one, other = (resolve(ITEMS, each, tags_table(people), ANIMALS) for each in (runs, shuffled))
     assert (one.tags, one.unsure) == (other.tags, other.unsure)
