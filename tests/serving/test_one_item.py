@@ -55,7 +55,8 @@ def test_an_item_is_told_as_it_is_now(open_tagged: Any) -> None:
     found = item(here, "a1")
     assert (found["title"], found["price"], found["categories"]) == ("Title of a1", 3.5, ["alpha"])
     assert found["attributes"] == {"colour": "green", "tags": ["sea"]}
-    assert (found["release"], found["shown"], found["reasons"], found["unjudged"]) == ("r1", True, [], [])
+    assert (found["release"], found["shown"], found["reasons"]) == ("r1", True, [])
+    assert found["unjudged"] == ["text"]  # attributes are among an item's words
     beach, sea = found["tags"]
     assert beach == {
         "tag": "beach", "verdict": "yes", "confidence": pytest.approx(0.9), "by": "model", "head": "image",
