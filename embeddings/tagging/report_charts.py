@@ -59,7 +59,7 @@ def counts_svg(label: str, counts: Sequence[TagCount]) -> str:
     """A bar for each tag: items that have it, and behind it those that are unsure."""
     width, height = 640, _ROW * len(counts) + 4
     most = max((each.yes + each.unsure for each in counts), default=1) or 1
-    span = width - _NAME - 110
+    span = width - _NAME - 150
     parts = []
     for at, each in enumerate(counts):
         y = 2 + at * _ROW
